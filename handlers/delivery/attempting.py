@@ -1,0 +1,174 @@
+"""Making an attempt: claim, arm the timer, send, record. Losing any step loses time, never a message."""
+
+from dataclasses import dataclass
+
+from handlers.delivery.channel import Channel, Kind, Outcome, Parcel
+from handlers.delivery.errors import Unavailable
+from handlers.delivery.jobs import AttemptJob, Timer
+from handlers.delivery.lifecycle import End, next_step
+from handlers.delivery.message import Record, Status
+from handlers.delivery.ports import Claim, Clock, Log, Move, NewToken, Post, Queues, Signer, Stale, Store
+from handlers.delivery.schedule import SQS_MAX_DELAY, seconds_until
+from handlers.delivery.telling import Teller
+
+
+class Busy(Exception):
+    """Not now: the record goes back to its queue, to come again after the visibility timeout."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Courier:
+    """Makes the attempts of one channel. `lease` and `grace` are in milliseconds, the rest in seconds."""
+
+    store: Store
+    queues: Queues
+    channel: Channel
+    signer: Signer
+    teller: Teller
+    clock: Clock
+    new_token: NewToken
+    log: Log
+    ack_base_url: str
+    lease: int
+    grace: int
+    timer_cap: int
+    send_seconds: float
+    """The most that one sending may take."""
+    margin_seconds: float = 2.0
+    """What is left for claiming, arming and recording around it."""
+
+    def attempt(self, job: AttemptJob, remaining_ms: int) -> None:
+        """Make the attempt that a job asks for, if it is still to be made.
+
+        Raises `Busy` when another holds the attempt or too little time is left, and `Unavailable`
+        when a service fails; in both cases the job must stay in its queue.
+        """
+        if remaining_ms < (self.send_seconds + self.margin_seconds) * 1000:
+            raise Busy("too little time left")
+        record = self._claim(job)
+        if record is None:
+            return
+        self._arm(record, record.token, record.next_due)
+        outcome = self.channel.send(self._parcel(record), self.send_seconds)
+        self._record(record, outcome)
+
+    def _claim(self, job: AttemptJob) -> Record | None:
+        now = self.clock()
+        token = self.new_token()
+        lease_until = now + self.lease
+        claim = Claim(job.message_id, job.attempt, job.base, token, now, lease_until, self.grace)
+        try:
+            return self.store.claim(claim)
+        except Stale as stale:
+            return self._refused(job, claim, stale.old)
+
+    def _refused(self, job: AttemptJob, claim: Claim, old: Record | None) -> Record | None:
+        if old is None:
+            self._drop(job, "unknown message")
+            return None
+        if not old.open:
+            self.teller.retell(old)
+            self._drop(job, "ended")
+            return None
+        if old.attempt == job.attempt and old.claim == claim.token:
+            # Our own write took effect and its answer was lost.
+            return old
+        if isinstance(step := next_step(old, claim.now), End) and step.status is Status.EXPIRED:
+            self._end(old, step)
+            return None
+        if old.attempt == job.attempt and old.held_until is not None:
+            if claim.now < old.held_until:
+                raise Busy("another function holds this attempt")
+            return self._reclaim(job, claim, old)
+        if old.attempt == job.attempt - 1 and old.base == job.base:
+            delay = seconds_until(old.due_at, claim.now, SQS_MAX_DELAY)
+            self._send(job.post(old.channel, max(1, delay)))
+            self._drop(job, "too early: put back")
+            return None
+        self._drop(job, "stale")
+        return None
+
+    def _reclaim(self, job: AttemptJob, claim: Claim, old: Record) -> Record:
+        try:
+            record = self.store.reclaim(claim, old)
+        except Stale as stale:
+            if stale.old is not None and stale.old.claim == claim.token:
+                return stale.old
+            raise Busy("another function took this attempt over") from stale
+        self.log.warning("attempt taken over after its lease", message_id=job.message_id, attempt=job.attempt)
+        self.log.count("Reclaimed", channel=old.channel)
+        return record
+
+    def _record(self, record: Record, outcome: Outcome) -> None:
+        ending, move = None, None
+        if outcome.kind is Kind.ACKED:
+            ending = self.teller.ending(Status.DELIVERED, "acknowledged in the answer")
+        elif outcome.kind is Kind.GONE:
+            ending = self.teller.ending(Status.REJECTED, f"the target is gone ({outcome.reason})")
+        elif outcome.retry_after is not None:
+            move = self._put_off(record, outcome.retry_after)
+        self.log.info(
+            "attempt made", message_id=record.id, attempt=record.attempt, outcome=str(outcome.kind),
+            reason=outcome.reason, http_status=outcome.http_status, latency_ms=outcome.latency_ms,
+        )  # fmt: skip
+        self.log.count("Attempts", channel=record.channel, outcome=str(outcome.kind))
+        try:
+            updated = self.store.record(record, outcome, move=move, ending=ending, sweep_at=self._sweep_at(record))
+        except Stale as stale:
+            if outcome.kind is Kind.ACKED and stale.old is not None and not stale.old.open:
+                self._late_ack(stale.old)
+            return
+        if ending is not None:
+            self.teller.try_to_tell(updated)
+
+    def _late_ack(self, old: Record) -> None:
+        """Keep a synchronous ACK that lost the race, unless another ACK won it."""
+        try:
+            self.teller.note(self.store.late_ack(old.id, self.clock()), "late_ack")
+        except Stale:
+            self.log.info("already acknowledged", message_id=old.id)
+
+    def _sweep_at(self, record: Record) -> int | None:
+        """An earlier time for the sweep when the expiry comes first, or a takeover had put it far off."""
+        latest = record.next_due + self.grace
+        return latest if record.sweep_at is not None and record.sweep_at > latest else None
+
+    def _put_off(self, record: Record, retry_after: int) -> Move | None:
+        due_at = self.clock() + retry_after * 1000
+        if due_at <= record.due_at:
+            return None
+        token = self.new_token()
+        # Timer before write: if the write is lost, this timer is stale and the first one still lives.
+        self._arm(record, token, min(due_at, record.expires_at))
+        return Move(due_at, token)
+
+    def _arm(self, record: Record, token: str, due_at: int) -> None:
+        timer = Timer(record.id, record.attempt, token)
+        self._send(timer.post(record, due_at, self.clock(), self.queues.timers, self.timer_cap))
+
+    def _send(self, post: Post) -> None:
+        if self.queues.send([post]):
+            raise Unavailable("sqs", "SendMessageBatch.Failed")
+
+    def _end(self, old: Record, step: End) -> None:
+        try:
+            ended = self.store.end(old.id, self.teller.ending(step.status, step.reason), seen=old)
+        except Stale:
+            return
+        self.teller.tell(ended)
+
+    def _drop(self, job: AttemptJob, why: str) -> None:
+        self.log.info("attempt dropped", message_id=job.message_id, attempt=job.attempt, why=why)
+
+    def _parcel(self, record: Record) -> Parcel:
+        capability = self.signer.sign(record.id, record.target, record.expires_at)
+        base = f"{self.ack_base_url}/messages/{record.id}"
+        return Parcel(
+            message_id=record.id,
+            attempt=record.attempt,
+            target=record.target,
+            payload=record.payload,
+            content_type=record.content_type,
+            ack_url=f"{base}/ack?cap={capability}",
+            nack_url=f"{base}/nack?cap={capability}",
+        )
