@@ -1,0 +1,1 @@
+"""The functions: one entry file each, and the packages behind them."""

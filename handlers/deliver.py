@@ -14,8 +14,6 @@ def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     return process(
         event,
         parse_attempt,
-        lambda jobs: side_by_side(
-            jobs, lambda job: courier.attempt(job, context.get_remaining_time_in_millis())
-        ),
+        lambda jobs: side_by_side(jobs, lambda job: courier.attempt(job, context.get_remaining_time_in_millis())),
         bootstrap.graves(),
     )

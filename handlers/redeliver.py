@@ -13,7 +13,5 @@ def handler(request: Request) -> Answer:
     """Redeliver; the body may give the new life's length."""
     body = check("redelivery", request.json(MAX_BODY)) if request.body else {}
     expires_in = body.get("expires_in")
-    record = bootstrap.redeliverer().redeliver(
-        request.message_id, None if expires_in is None else int(expires_in)
-    )
+    record = bootstrap.redeliverer().redeliver(request.message_id, None if expires_in is None else int(expires_in))
     return answer(202, summary(record))

@@ -1,0 +1,1 @@
+"""The adapters: the only boto3."""

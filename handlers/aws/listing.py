@@ -56,9 +56,7 @@ class Listing:
         more = sum(map(len, found)) > len(places) or any(len(f) == limit for f in found)
         return places, _write_cursor(seen) if more else None
 
-    def _query(
-        self, partition: str, operator: str, bound: int, limit: int, start: Place | None
-    ) -> Sequence[Place]:
+    def _query(self, partition: str, operator: str, bound: int, limit: int, start: Place | None) -> Sequence[Place]:
         request: dict[str, Any] = {
             "TableName": self.table,
             "IndexName": self.index,
@@ -94,8 +92,7 @@ def _read_cursor(cursor: str | None, partitions: Sequence[str]) -> dict[str, Pla
         rows = json.loads(base64.urlsafe_b64decode(cursor))
         places = {p: Place(order, message_id, p) for p, order, message_id in rows}
         genuine = all(
-            p in partitions and _is_time(place.order) and is_message_id(place.message_id)
-            for p, place in places.items()
+            p in partitions and _is_time(place.order) and is_message_id(place.message_id) for p, place in places.items()
         )
     except (ValueError, TypeError, AttributeError, RecursionError, binascii.Error):
         genuine = False

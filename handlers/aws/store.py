@@ -146,9 +146,7 @@ class DynamoStore:
     def _outcome(claimed: Record, outcome: Outcome) -> Update:
         path = f"attempts.{slot(claimed.attempt)}"
         update = Update().set(f"{path}.o", str(outcome.kind)).set(f"{path}.r", outcome.reason)
-        update.set(f"{path}.ms", outcome.latency_ms)
-        if outcome.http_status is not None:
-            update.set(f"{path}.h", outcome.http_status)
+        update.set(f"{path}.ms", outcome.latency_ms).set(f"{path}.h", outcome.http_status)
         return update.when(f"{path}.c", claimed.claim)
 
     def move(self, seen: Record, move: Move, reason: str) -> Record:
@@ -203,9 +201,7 @@ class DynamoStore:
         """See `Store.overdue`."""
         listing = self._listing("overdue", "sweep_shard", "sweep_at", forward=True)
         share = max(1, limit // SHARDS)
-        return [
-            place.message_id for shard in range(SHARDS) for place in listing.upto(str(shard), now, share)
-        ]
+        return [place.message_id for shard in range(SHARDS) for place in listing.upto(str(shard), now, share)]
 
     def list_open(self, limit: int, cursor: str | None) -> Page:
         """See `Store.list_open`."""

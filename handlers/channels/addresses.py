@@ -53,9 +53,7 @@ def parse_webhook_url(url: str) -> Url:
     else:
         raise _invalid(url, "an https URL", "has a scheme that is not https")
     if "@" in parts.netloc:
-        raise Invalid(
-            "target", "(not shown)", "without user and password", "target carries a user or password"
-        )
+        raise Invalid("target", "(not shown)", "without user and password", "target carries a user or password")
     if "#" in url:
         raise _invalid(url, "without a fragment", "has a fragment, which is never sent")
     netloc = _NETLOC.fullmatch(parts.netloc)

@@ -1,0 +1,1 @@
+"""The domain, pure: no AWS, no environment, no clock of its own."""

@@ -32,6 +32,8 @@ class Courier:
     lease: int
     grace: int
     timer_cap: int
+    queue: str
+    """The channel's name, and its queue's."""
     send_seconds: float
     """The most that one sending may take."""
     margin_seconds: float = 2.0
@@ -40,11 +42,14 @@ class Courier:
     def attempt(self, job: AttemptJob, remaining_ms: int) -> None:
         """Make the attempt that a job asks for, if it is still to be made.
 
-        Raises `Busy` when another holds the attempt or too little time is left, and `Unavailable`
-        when a service fails; in both cases the job must stay in its queue.
+        Raises `Busy` when another holds the attempt, and `Unavailable` when a service fails; in both
+        cases the job must stay in its queue.
         """
         if remaining_ms < (self.send_seconds + self.margin_seconds) * 1000:
-            raise Busy("too little time left")
+            # A cold start has used the time up; left in its queue, the job would wait for the visibility timeout.
+            self._send(job.post(self.queue, 1))
+            self._drop(job, "too little time left: put back")
+            return
         record = self._claim(job)
         if record is None:
             return

@@ -17,7 +17,7 @@ MAX_ATTEMPT = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class AttemptJob:
-    """"Make attempt n": what a channel queue carries. `base` is the life's first attempt less one."""
+    """The order to make attempt n: what a channel queue carries. `base` is the life's first attempt less one."""
 
     message_id: str
     attempt: int
@@ -31,7 +31,7 @@ class AttemptJob:
 
 @dataclass(frozen=True, slots=True)
 class Timer:
-    """"Has attempt n been ACKed?": what a timer queue carries, with the token of its claim."""
+    """The question whether attempt n has been ACKed: what a timer queue carries, with the token of its claim."""
 
     message_id: str
     attempt: int

@@ -26,9 +26,7 @@ class Registrar:
             raise NotFound
         return record
 
-    def page(
-        self, status: str | None, target: str | None, since: int, limit: int, cursor: str | None
-    ) -> Page:
+    def page(self, status: str | None, target: str | None, since: int, limit: int, cursor: str | None) -> Page:
         """A page of messages by status, target and time. A status may be `open` or `undelivered` too.
 
         Filtering by status within a target may make a page shorter than its limit.
@@ -43,9 +41,7 @@ class Registrar:
             page = self.store.list_undelivered(since, limit, cursor)
         else:
             raise Invalid("target", None, "given, unless status is open or undelivered")
-        kept = [
-            r for r in page.records if (not wanted or r.status in wanted) and _when(r, wanted) >= since
-        ]
+        kept = [r for r in page.records if (not wanted or r.status in wanted) and _when(r, wanted) >= since]
         return Page(kept, page.cursor)
 
     def cancel(self, message_id: str) -> Record:

@@ -4,7 +4,6 @@ Times are integers, milliseconds since the epoch, unless a name says otherwise.
 """
 
 import base64
-import binascii
 import hashlib
 import json
 from collections.abc import Mapping
@@ -221,7 +220,7 @@ def _payload(body: Mapping[str, Any], limit: int) -> tuple[bytes, str]:
             raise Invalid("payload", value, "a base64 string when payload_encoding is base64")
         try:
             data, kind = base64.b64decode(value, validate=True), "base64"
-        except binascii.Error:
+        except ValueError:
             raise Invalid("payload", value, "valid base64 (RFC 4648, padded)") from None
     elif isinstance(value, str):
         try:

@@ -49,9 +49,7 @@ class Intake:
         self._enqueue(waiting)
         return results
 
-    def _put(
-        self, body: Mapping[str, Any] | Invalid, caller: str
-    ) -> Accepted | Invalid | Conflict | Unavailable:
+    def _put(self, body: Mapping[str, Any] | Invalid, caller: str) -> Accepted | Invalid | Conflict | Unavailable:
         if isinstance(body, Invalid):
             return body
         try:

@@ -1,0 +1,1 @@
+"""What turns the domain into Lambda functions."""

@@ -35,8 +35,15 @@ class Graves(Protocol):
 class World(Protocol):
     """Everything outside: services, time and chance."""
 
-    environ: Mapping[str, str]
-    log: Log
+    @property
+    def environ(self) -> Mapping[str, str]:
+        """The environment variables."""
+        ...
+
+    @property
+    def log(self) -> Log:
+        """Where the functions say what they did."""
+        ...
 
     def clock(self) -> int:
         """Now, in milliseconds since the epoch."""
@@ -247,6 +254,7 @@ def courier() -> Courier:
         lease=e.lease_seconds * 1000,
         grace=e.sweep_grace * 1000,
         timer_cap=e.timer_cap,
+        queue=e.channel,
         send_seconds=e.send_seconds,
     )
 

@@ -91,7 +91,10 @@ def _string_map(text: str) -> dict[str, str]:
 
 
 def _timers(text: str) -> dict[int, str]:
-    return {int(delay): url for delay, url in _string_map(text).items()}
+    timers = {int(delay): url for delay, url in _string_map(text).items()}
+    if min(timers) < 1:
+        raise ValueError(text)
+    return timers
 
 
 def _keys(text: str) -> dict[str, str]:

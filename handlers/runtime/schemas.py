@@ -30,7 +30,7 @@ def check(name: str, body: Any) -> Any:
 
 
 def _invalid(error: fastjsonschema.JsonSchemaValueException) -> Invalid:
-    field = ".".join(error.path[1:]).replace(".[", "[") or "body"
+    field = str(error.name).removeprefix("data").removeprefix(".") or "body"
     rule, bound = str(error.rule), error.rule_definition
     if rule == "additionalProperties":
         return _unknown(error, "" if field == "body" else f"{field}.")
