@@ -1,0 +1,1 @@
+"""REST APIs: IAM authorisation, gateway responses, and their requests in the log."""

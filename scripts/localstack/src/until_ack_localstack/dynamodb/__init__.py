@@ -1,0 +1,1 @@
+"""DynamoDB over moto: serialised, with what moto gets wrong put right."""

@@ -1,0 +1,1 @@
+"""SES: mails are rendered and handed to an SMTP server."""
