@@ -1,0 +1,22 @@
+"""How many examples Hypothesis makes: the same few every time, or new ones when asked to explore."""
+
+import os
+
+from hypothesis import HealthCheck, Phase, settings
+
+_EXPLORE = int(os.environ.get("EXPLORE", "0"))
+"""A factor: EXPLORE=20 makes twenty times as many examples, other ones each time."""
+
+
+def examples(number: int) -> settings:
+    """Settings for a test of so many examples."""
+    return settings(
+        max_examples=number * max(1, _EXPLORE),
+        derandomize=_EXPLORE == 0,
+        database=None,
+        deadline=None,
+        # To make a failing script shorter takes minutes: only for those who look for one.
+        phases=[Phase.explicit, Phase.generate, *([Phase.shrink] if os.environ.get("SHRINK") else [])],
+        print_blob=True,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )

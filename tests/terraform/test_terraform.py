@@ -1,0 +1,106 @@
+"""Terraform's own checks, and the rules that hold for every variable and module."""
+
+import re
+import shutil
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from scripts.terraform import MODULE, Terraform, TerraformError, environment
+
+SUITES = sorted(path.name for path in (MODULE / "tests").glob("*.tftest.hcl"))
+MODULES = sorted(path for path in (MODULE / "modules").iterdir() if path.is_dir())
+MOST_INPUTS = 15
+_BLOCK = r'^{kind} "(?P<name>[^"]+)" {{\n(?P<body>.*?)^}}'
+
+
+@pytest.fixture(scope="session")
+def terraform(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
+    """Terraform with its provider, and without a region or keys that mean anything."""
+    terraform = Terraform(tmp_path_factory.mktemp("terraform"), environment())
+    terraform.init()
+    return terraform
+
+
+def blocks(folder: Path, kind: str) -> dict[str, str]:
+    """The blocks of a kind in a module, by name."""
+    text = "\n".join(path.read_text() for path in sorted(folder.glob("*.tf")))
+    return {m["name"]: m["body"] for m in re.finditer(_BLOCK.format(kind=kind), text, re.DOTALL | re.MULTILINE)}
+
+
+def refused(module: Path) -> Counter[str]:
+    """How many runs of the suites expect each variable of a module to be refused."""
+    source = "" if module == MODULE else f"./modules/{module.name}"
+    counts: Counter[str] = Counter()
+    for suite in SUITES:
+        text = (MODULE / "tests" / suite).read_text()
+        for run in re.finditer(_BLOCK.format(kind="run"), text, re.DOTALL | re.MULTILINE):
+            tested = re.search(r'source\s*=\s*"([^"]+)"', run["body"])
+            expected = re.search(r"expect_failures\s*=\s*\[(.*?)\]", run["body"], re.DOTALL)
+            if expected and (tested[1] if tested else "") == source:
+                counts.update(re.findall(r"\bvar\.(\w+)", expected[1]))
+    return counts
+
+
+def test_is_formatted() -> None:
+    command = ["terraform", "fmt", "-check", "-diff", "-recursive", str(MODULE)]
+    assert subprocess.run(command, capture_output=True, text=True, check=False).stdout == ""
+
+
+def test_is_valid(terraform: Terraform) -> None:
+    assert "The configuration is valid" in terraform.run("validate", "-no-color")
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_suite(terraform: Terraform, suite: str) -> None:
+    said = terraform.run("test", "-no-color", f"-filter=tests/{suite}")
+    runs = len(re.findall(r'^run "', (MODULE / "tests" / suite).read_text(), re.MULTILINE))
+    assert f"Success! {runs} passed, 0 failed." in said
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: path.name)
+def test_modules_have_few_inputs(module: Path) -> None:
+    assert 1 <= len(blocks(module, "variable")) <= MOST_INPUTS
+
+
+@pytest.mark.parametrize("module", [MODULE, *MODULES], ids=lambda path: path.name)
+def test_every_input_and_output_is_described(module: Path) -> None:
+    vague = [
+        name
+        for kind, needed in (("variable", {"description", "type"}), ("output", {"description"}))
+        for name, body in blocks(module, kind).items()
+        if not needed <= set(re.findall(r"^  (\w+)\s*=", body, re.MULTILINE))
+    ]
+    assert vague == []
+
+
+@pytest.mark.parametrize("module", [MODULE, *MODULES], ids=lambda path: path.name)
+def test_every_refusal_is_tested(module: Path) -> None:
+    """Each validation of a variable has a run that expects it, and says which setting is wrong."""
+    expected = refused(module)
+    for name, body in blocks(module, "variable").items():
+        messages = re.findall(r'error_message = "(\w+)', body)
+        assert all(message == name for message in messages), name
+        if module.name != "secret":  # see test_secrets_that_cannot_be
+            assert expected[name] >= len(messages), f"{module.name}: {name}"
+
+
+def test_secrets_that_cannot_be(tmp_path: Path) -> None:
+    """`terraform test` cannot mock the ephemeral value of a secret, but a plan is refused before it is made."""
+    module = shutil.copytree(MODULE / "modules/secret", tmp_path / "secret")
+    shutil.copy(MODULE / ".terraform.lock.hcl", module)
+    terraform = Terraform(tmp_path, environment("http://127.0.0.1:9"), module)
+    terraform.init()
+    with pytest.raises(TerraformError):
+        terraform.run("plan", "-no-color", "-var=name=a name", "-var=description=A key.", "-var=recovery_days=3")
+    said = terraform.log.read_text()
+    assert "name must have at most 512" in said
+    assert "recovery_days must be 0, or 7 to 30" in said
+
+
+def test_no_provider_is_configured_here() -> None:
+    """Somebody's own root brings the provider, and the state's place."""
+    files = [*MODULE.glob("*.tf"), *MODULE.glob("modules/*/*.tf")]
+    assert [f for f in files if re.search(r'^\s*(provider|backend) "', f.read_text(), re.MULTILINE)] == []
