@@ -76,7 +76,7 @@ class Process:
 
 
 def holder(pid_file: Path) -> int | None:
-    """The process of the pid file, if it still lives: it holds a lock on the file, so a reused number deceives nobody."""
+    """The process of the pid file, if it lives: it holds a lock on the file, so a reused number deceives nobody."""
     try:
         with pid_file.open() as file:
             try:

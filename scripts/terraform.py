@@ -156,8 +156,10 @@ class Terraform:
         self.directory.mkdir(parents=True, exist_ok=True)
 
     def init(self) -> None:
-        """Install the provider. The lock file has its hashes of both kinds, the registry's (zh) and an unpacked mirror's
-        (h1), so that the same file serves both; `readonly` keeps Terraform from rewriting it.
+        """Install the provider.
+
+        The lock file has its hashes of both kinds, the registry's (zh) and an unpacked mirror's (h1), so that the same
+        file serves both; `readonly` keeps Terraform from rewriting it.
         """
         self.run("init", "-lockfile=readonly", "-no-color")
 
@@ -165,8 +167,11 @@ class Terraform:
         """Create or change the resources."""
         self.run("apply", "-auto-approve", "-no-color", "-parallelism=40", self._state, self._variables(variables))
 
-    def destroy(self, variables: Mapping[str, Any]) -> None:
-        """Remove the resources."""
+    def destroy(self, variables: Mapping[str, Any], except_type: str = "") -> None:
+        """Remove the resources, but for those of one type, which are forgotten."""
+        listed = self.run("state", "list", self._state).split() if except_type else []
+        if left := [address for address in listed if except_type in address]:
+            self.run("state", "rm", self._state, *left)
         self.run("destroy", "-auto-approve", "-no-color", "-parallelism=40", self._state, self._variables(variables))
 
     def outputs(self) -> dict[str, Any]:

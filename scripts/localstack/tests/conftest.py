@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from aiosmtpd.controller import Controller
 
-from support import Functions, Instance, Stack, free_port
+from support import Functions, Instance, Stack, alive, free_port
 
 
 class _Mailbox:
@@ -36,8 +36,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         instance.start()
         yield Stack(instance, mailbox.mails)
     finally:
-        instance.stop()
+        processes = instance.function_processes()
+        status = instance.stop()
         controller.stop()
+    # SIGTERM ends it in good order, and every function with it.
+    assert status == 0
+    assert not [pid for pid in processes if alive(pid)]
 
 
 @pytest.fixture(scope="session")

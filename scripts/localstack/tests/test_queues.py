@@ -52,7 +52,7 @@ def test_a_message_reaches_its_function_at_once(recorder: Recorder) -> None:
     eventually(recorder.calls)
     sent = recorder.send(n=1)
     eventually(lambda: len(recorder.calls()) == 2)
-    assert recorder.calls()[1]["at"] - sent < 0.5
+    assert recorder.calls()[1]["at"] - sent < 1.5
 
 
 def test_a_delayed_message_is_hardly_late_and_never_early(recorder: Recorder) -> None:
@@ -60,7 +60,7 @@ def test_a_delayed_message_is_hardly_late_and_never_early(recorder: Recorder) ->
     eventually(recorder.calls)
     sent = recorder.send(delay=2, n=1)
     eventually(lambda: len(recorder.calls()) == 2)
-    assert -0.01 < recorder.calls()[1]["at"] - sent - 2 < 0.7
+    assert -0.01 < recorder.calls()[1]["at"] - sent - 2 < 1.5
 
 
 @pytest.mark.parametrize(("maximum", "allowed"), [(None, (3, 4, 5)), (2, (2,))])
