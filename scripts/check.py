@@ -70,8 +70,17 @@ def _run(name: str, command: Sequence[str | Path], directory: Path = ROOT) -> bo
     env = {**os.environ, "UV_CACHE_DIR": str(BUILD / "cache/uv")}
     # Terraform would warn of a configuration file that is named but is not there.
     env.pop("TF_CLI_CONFIG_FILE", None)
-    code = subprocess.run([str(part) for part in command], cwd=directory, env=env, check=False).returncode
-    return _verdict(name, code == 0, time.monotonic() - start)
+    interrupted = False
+    with subprocess.Popen([str(part) for part in command], cwd=directory, env=env) as tool:
+        while tool.poll() is None:
+            try:
+                tool.wait()
+            except KeyboardInterrupt:
+                # The tool got it too, and needs its time to stop what it has started.
+                interrupted = True
+    if interrupted:
+        raise KeyboardInterrupt
+    return _verdict(name, tool.returncode == 0, time.monotonic() - start)
 
 
 def _validate() -> bool:

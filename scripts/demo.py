@@ -32,7 +32,7 @@ from scripts.devices import Behaviour, Device, Devices, acks, drops, nacks, sile
 from scripts.mails import Mail, Mailbox
 from scripts.show import Show, make_console
 from scripts.stack import Stack, StackError, start
-from scripts.terraform import BUILD
+from scripts.terraform import BUILD, ROOT
 
 LIMIT = 180.0
 """Seconds that the demo may take once the stack is up."""
@@ -503,8 +503,16 @@ def run(console: Console, stack: Stack) -> int:
     console.print(table(demo.cast))
     file = BUILD / "demo.json"
     file.write_text(json.dumps(demo.report(), indent=2) + "\n")
+    counts = Counter(member.status for member in demo.cast)
+    console.print(
+        f"{len(demo.cast)} messages: {', '.join(f'{count} {status}' for status, count in counts.items())}; "
+        f"{demo.refused} forged ACKs refused; {demo.dead_letters} dead letter, {demo.redriven} redriven; "
+        f"{len(demo.mails)} mails read",
+        soft_wrap=True,
+    )
     verdict = f"{show.passed} of {show.passed + len(show.failures)} things were as described"
-    console.print(f"{verdict}; see {file}", style="bold green" if not show.failures else "bold red", soft_wrap=True)
+    style = "bold green" if not show.failures else "bold red"
+    console.print(f"{verdict}; all of it in {file.relative_to(ROOT)}", style=style, soft_wrap=True)
     for sentence in show.failures:
         console.print(Text(f"✗ {sentence}", style="red"), soft_wrap=True)
     for sentence in show.skipped:

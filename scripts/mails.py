@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.message import EmailMessage
+from functools import lru_cache
 from pathlib import Path
 
 POLL = 0.1
@@ -61,6 +62,7 @@ class Mailbox:
         raise TimeoutError(f"no such mail in {within} s; there are {subjects}")
 
 
+@lru_cache(maxsize=4096)  # a kept mail never changes
 def _read(file: Path) -> Mail:
     message = email.message_from_bytes(file.read_bytes(), policy=email.policy.default)
     return Mail(

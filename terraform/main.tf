@@ -234,6 +234,7 @@ module "alarms" {
   errors       = var.alarms.errors
   throttles    = var.alarms.throttles
   api_5xx      = var.alarms.api_5xx
+  tell_ok      = var.alarms.tell_ok
   dead_letters = { for noun, queue in local.dead_letters : noun => queue.name }
   api          = { name = module.api.name, stage = module.api.stage }
 

@@ -430,7 +430,8 @@ variable "alarms" {
   description = <<-EOT
     When people are called. period: seconds. queue_age: seconds that a channel's queue may be late; a
     timer queue has the longest hop on top. errors, throttles: of one function in a period.
-    api_5xx: answers 5xx of the API in a period.
+    api_5xx: answers 5xx of the API in a period. tell_ok: mail the end of an alarm too; a new stack then
+    sends one such mail for each alarm at once.
   EOT
   type = object({
     period    = optional(number, 60)
@@ -438,6 +439,7 @@ variable "alarms" {
     errors    = optional(number, 1)
     throttles = optional(number, 1)
     api_5xx   = optional(number, 1)
+    tell_ok   = optional(bool, false)
   })
   default  = {}
   nullable = false

@@ -10,6 +10,10 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, Protocol
 
+# Not where they are first needed: Lambda's Init has a whole processor for imports, an invocation its memory's share.
+import boto3
+from botocore.config import Config
+
 from handlers.delivery.answering import Desk
 from handlers.delivery.attempting import Courier
 from handlers.delivery.capability import Keyring
@@ -168,9 +172,6 @@ _CHANNELS: Mapping[str, Callable[[World], Channel]] = {"webhook": _webhook, "ema
 
 @cache
 def _client(service: Any, config: Any = None) -> Any:
-    import boto3
-    from botocore.config import Config
-
     # Short, and few retries: what fails comes again from its queue, or by its caller's hand.
     config = config or Config(
         connect_timeout=2,

@@ -300,8 +300,8 @@ run "alarms" {
   }
 
   assert {
-    condition     = alltrue([for alarm in aws_cloudwatch_metric_alarm.this : alarm.alarm_actions == toset([var.topic_arn]) && alarm.ok_actions == toset([var.topic_arn])])
-    error_message = "An alarm, and its end, must be told."
+    condition     = alltrue([for alarm in aws_cloudwatch_metric_alarm.this : alarm.alarm_actions == toset([var.topic_arn]) && length(alarm.ok_actions) == 0])
+    error_message = "An alarm must be told; its end only where that is asked for."
   }
 
   assert {
@@ -321,6 +321,32 @@ run "alarms" {
       ua-api-5xx              = "docs/operations.md#api-5xx"
     }
     error_message = "Each alarm must say where to read what to do."
+  }
+}
+
+run "alarms_whose_end_is_told" {
+  command = plan
+  module {
+    source = "./modules/alarms"
+  }
+
+  variables {
+    prefix       = "ua"
+    topic_arn    = "arn:aws:sns:eu-central-1:123456789012:ua-alerts"
+    period       = 60
+    tell_ok      = true
+    errors       = 1
+    throttles    = 1
+    api_5xx      = 1
+    dead_letters = {}
+    queues       = {}
+    functions    = {}
+    api          = { name = "ua-api", stage = "v1" }
+  }
+
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.this["api-5xx"].ok_actions == toset([var.topic_arn])
+    error_message = "The end of an alarm must be told where that is wanted."
   }
 }
 

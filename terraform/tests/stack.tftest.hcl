@@ -97,6 +97,8 @@ variables {
 run "stack" {
   command = plan
 
+  # ---- what there is
+
   assert {
     condition = { for noun, queue in merge(module.channel_queue.queues, module.timer_queue.queues) : noun => [queue.name, queue.delay, queue.visibility_timeout, queue.retention] } == {
       webhook   = ["ua-webhook", 0, 180, 345600]
@@ -152,10 +154,8 @@ run "stack" {
     condition     = output.mail_template == "ua-message" && output.mail_dns_records == {} && output.table == "ua-messages" && output.region == "eu-central-1"
     error_message = "The outputs must say what is where."
   }
-}
 
-run "environment" {
-  command = plan
+  # ---- what the functions are told
 
   assert {
     condition = { for noun, names in {
@@ -186,10 +186,6 @@ run "environment" {
     condition     = alltrue([for noun, function in local.functions : function.environment["POWERTOOLS_SERVICE_NAME"] == noun && function.environment["TABLE"] == "ua-messages" && function.environment["SWEEP_GRACE"] == "60"])
     error_message = "Each function must know its name, the table and the sweep's grace."
   }
-}
-
-run "values" {
-  command = plan
 
   assert {
     condition = { for name, value in module.deliver["webhook"].environment : name => value if contains(["CHANNEL", "LEASE_SECONDS", "SEND_SECONDS", "LATE_WINDOW", "RETENTION", "TIMER_CAP", "WEBHOOK_ALLOW_HTTP", "WEBHOOK_ALLOWED_NETWORKS", "CONNECT_TIMEOUT", "READ_TIMEOUT", "ACK_BASE_URL"], name) } == {
@@ -237,10 +233,8 @@ run "values" {
     condition     = module.api_function["ack"].environment["CAPABILITY_KEYS"] == "[{\"id\":\"k1\",\"secret\":\"arn:aws:secretsmanager:eu-central-1:123456789012:secret:ua-capability-AbCdEf\"}]"
     error_message = "ack must know where the keys are."
   }
-}
 
-run "alarms" {
-  command = plan
+  # ---- what is watched
 
   assert {
     condition = toset(output.alarms) == toset(concat(
@@ -263,10 +257,8 @@ run "alarms" {
     condition     = module.alarms.alarms["ua-sweep-dead-letters"].dimensions["QueueName"] == "ua-sweep-dlq"
     error_message = "An alarm must watch the queue that it is named for."
   }
-}
 
-run "no_wildcards" {
-  command = plan
+  # ---- what the functions may do
 
   assert {
     # Its own log streams, and the two services that know no resources.
@@ -286,10 +278,6 @@ run "no_wildcards" {
     condition     = toset(flatten([for noun, function in local.functions : [for s in jsondecode(function.policy).Statement : noun if s.Sid == "QueueAges"]])) == toset(["sweep"])
     error_message = "Only the sweep may look at metrics."
   }
-}
-
-run "what_submit_query_redeliver_and_ack_may_do" {
-  command = plan
 
   assert {
     condition = { for s in jsondecode(module.api_function["submit"].policy).Statement : s.Sid => "${join(" ", s.Action)} on ${join(" ", [for r in s.Resource : replace(r, "/^arn:aws:[a-z]+:eu-central-1:123456789012:/", "")])}" } == {
@@ -337,10 +325,6 @@ run "what_submit_query_redeliver_and_ack_may_do" {
     }
     error_message = "ack may end messages and put their timers off."
   }
-}
-
-run "what_deliver_check_ack_and_sweep_may_do" {
-  command = plan
 
   assert {
     condition = { for s in jsondecode(module.deliver["webhook"].policy).Statement : s.Sid => "${join(" ", s.Action)} on ${join(" ", [for r in s.Resource : replace(r, "/^arn:aws:[a-z]+:eu-central-1:123456789012:/", "")])}" } == {

@@ -112,8 +112,8 @@ class MemoryWorld:
         self.log = KeptLog()
         self.wire = wire or Wire()
         self.table = MemoryStore(self.wire)
-        self.channel_queues = {name: MemoryQueue(name, self.clock) for name in CHANNELS}
-        self.timer_queues = {delay: MemoryQueue(f"timer-{delay}", self.clock) for delay in TIMERS}
+        self.channel_queues = {name: MemoryQueue(name, lambda: self.now) for name in CHANNELS}
+        self.timer_queues = {delay: MemoryQueue(f"timer-{delay}", lambda: self.now) for delay in TIMERS}
         self.told = MemoryTopics(self.wire)
         self.target = ScriptedChannel(self.wire)
         self.keys = {"arn:k1": b"a key of k1", "arn:k2": b"a key of k2"}

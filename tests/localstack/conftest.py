@@ -40,7 +40,7 @@ SETTINGS: dict[str, Any] = {
     "functions": {"timeout": 20},
     # Short, so that what a dead function held comes back soon: after six times its timeout.
     "channels": {
-        "webhook": {"timeout": 6, "send_seconds": 1.8},
+        "webhook": {"timeout": 6, "send_seconds": 1.8, "memory": 128},
         "email": {"timeout": 6, "send_seconds": 1.8},
     },
     "webhook": {"connect_timeout": 0.5, "read_timeout": 1.2},

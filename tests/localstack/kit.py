@@ -32,10 +32,12 @@ POLL = 0.1
 """Seconds between two looks."""
 BROKEN = {"code": "InternalError", "status": 500, "message": "not now"}
 THROTTLED = {"code": "ThrottlingException", "status": 400, "message": "slow down"}
-WITHIN = 20.0
+WITHIN = 30.0
 """Seconds that an effect may take which has no wait of its own."""
 LATENESS = 4.0
-"""Seconds by which an attempt may start after its delay: one, and the queue's latency on a busy machine."""
+"""Seconds by which an attempt may start after its delay on a quiet stack: one, and the queue's latency."""
+CROWDED = 10.0
+"""The same while many other tests run on the same machine."""
 
 
 def eventually(probe: Callable[[], T], within: float = WITHIN, what: str = "it") -> T:
@@ -519,12 +521,12 @@ def starts(message: Mapping[str, Any]) -> list[float]:
     return [datetime.fromisoformat(attempt["sent_at"]).timestamp() for attempt in message["attempts"]]
 
 
-def on_time(message: Mapping[str, Any], *delays: float) -> None:
+def on_time(message: Mapping[str, Any], *delays: float, lateness: float = CROWDED) -> None:
     """Fail unless each attempt started its delay after the one before, and not much later."""
     times = starts(message)
     gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert len(gaps) == len(delays), message["attempts"]
-    late = [(gap, delay) for gap, delay in zip(gaps, delays, strict=True) if not delay <= gap <= delay + LATENESS]
+    late = [(gap, delay) for gap, delay in zip(gaps, delays, strict=True) if not delay <= gap <= delay + lateness]
     assert not late, f"attempts (seconds after the one before, delay) out of time: {late}"
 
 

@@ -166,3 +166,13 @@ def test_a_capability_opens_no_producers_route(kit: Kit, verb: str) -> None:
     # The message has been cancelled since: what the target says now is late, and still heard.
     answer = kit.api.ack(receipt.ack_url) if verb == "ack" else kit.api.nack(receipt.nack_url, "no")
     assert (answer.status, answer.body["status"], answer.body["late"]) == (200, "CANCELLED", True)
+
+
+def test_the_capability_of_a_deleted_message_finds_nothing(kit: Kit) -> None:
+    """A record goes when its retention is over; the capability may live longer."""
+    gone = message_id_for(secrets.token_bytes(16))
+    capability = keyring(kit).sign(gone, kit.device(silent()).url, int(time.time() * 1000))
+    for answer in (kit.api.ack(gone, capability), kit.api.nack(gone, "no", capability=capability)):
+        assert (answer.status, answer.body["type"]) == (404, "urn:until-ack:problem:not-found")
+    assert kit.api.acks([{"capability": capability}]).body["results"] == [{"index": 0, "code": 404}]
+    assert kit.records.item(gone) == {}

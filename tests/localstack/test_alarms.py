@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.localstack.kit import Kit, eventually
 
-WITHIN = 60.0
+WITHIN = 120.0
 MOST = 500
 """Metric data of one request, half of what it may carry."""
 

@@ -130,6 +130,9 @@ def test_sizes_over_the_limit_are_named(kit: Kit) -> None:
     )
     assert str(limit) in problem["limit"] and str(limit) in problem["detail"]
     huge = b'{"payload": "' + b"x" * 5_000_001 + b'"}'
+    refused(kit.api.signed("POST", "/messages/batch", huge), 413, "too-large")
+    refused(kit.api.signed("POST", f"/messages/{UNKNOWN}/redeliver", huge[:20_000]), 413, "too-large")
+    refused(kit.api.unsigned("POST", f"{kit.api.ack_base_url}/acks", None, huge[:300_000]), 413, "too-large")
     problem = refused(kit.api.signed("POST", "/messages", huge), 413, "too-large")
     assert "5000000" in problem["detail"].replace("_", "").replace(",", "")
     nothing_for(kit, target)
@@ -339,3 +342,35 @@ def test_faults_behind_the_api_are_said_and_store_nothing(kit: Kit) -> None:
     assert kit.submit(device, idempotency_key=key) == message_id
     kit.ends(message_id, "DELIVERED")
     assert len(device.receipts) == 1
+
+
+def test_every_route_says_so_when_the_table_fails(kit: Kit) -> None:
+    device = kit.device(silent())
+    message_id = kit.submit(device, schedule=[600])
+    (receipt,) = device.wait_for(1)
+    kit.attempted(message_id, 1)
+    before = kit.records.item(message_id)
+    # Not to be retried by botocore, which would only take time.
+    refusal = {"code": "LimitExceededException", "status": 400, "message": "not now"}
+    failing = {"service": "dynamodb", "times": None, "action": "error", "error": refusal}
+    values = {"ExpressionAttributeValues": kit.records.get(message_id).target_hash}
+    with (
+        kit.faults(**failing, operation="UpdateItem", where={"Key": message_id}),
+        kit.faults(**failing, operation="GetItem", where={"Key": message_id}, function=kit.functions["query"]),
+        kit.faults(**failing, operation="GetItem", where={"Key": message_id}, function=kit.functions["redeliver"]),
+        kit.faults(**failing, operation="Query", where=values),
+    ):
+        for answer in (
+            kit.api.get(message_id),
+            kit.api.list(target=device.url),
+            kit.api.cancel(message_id),
+            kit.api.redeliver(message_id),
+            kit.api.ack(receipt.ack_url),
+            kit.api.nack(receipt.nack_url, "no"),
+        ):
+            refused(answer, 503, "unavailable")
+            assert answer.headers["retry-after"]
+        capability = receipt.ack_url.partition("?cap=")[2]
+        assert kit.api.acks([{"capability": capability}]).body["results"] == [{"index": 0, "code": 503}]
+    assert kit.records.item(message_id) == before
+    assert kit.api.cancel(message_id).status == 200

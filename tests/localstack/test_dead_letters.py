@@ -12,9 +12,9 @@ from tests.localstack.kit import Kit, Letter, eventually, job, numbers
 pytestmark = pytest.mark.together("calm")
 
 QUEUES = ("webhook", "email", "timer-15s", "timer-30s", "timer-4h")
-FAST = 10.0
+FAST = 20.0
 """Seconds within which poison is buried: not after five receives with a visibility timeout each."""
-ALARM = 60.0
+ALARM = 120.0
 """Seconds within which an alarm's mail comes: the queue's metric, the alarm's period, the mail."""
 
 

@@ -7,7 +7,7 @@ from urllib.parse import urljoin
 import pytest
 
 from scripts.mails import Mail
-from tests.localstack.kit import LATENESS, Kit, eventually, on_time
+from tests.localstack.kit import CROWDED, Kit, eventually, on_time
 
 pytestmark = pytest.mark.together("calm")
 
@@ -63,7 +63,7 @@ def test_a_mail_without_an_ack_comes_again(kit: Kit) -> None:
     assert "Plain words." in first.text and "Plain words." in second.text
     assert kit.api.unsigned("POST", ack_link(first)).status == 200
     kit.ends(message_id, "DELIVERED")
-    kit.nothing_left(message_id, within=20 + LATENESS)
+    kit.nothing_left(message_id, within=20 + CROWDED)
     assert len(kit.mails.to(to)) == 2
 
 

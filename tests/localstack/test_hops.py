@@ -28,7 +28,7 @@ def test_a_long_wait_hops_and_the_ack_ends_it(kit: Kit) -> None:
     third, fourth = device.wait_for(4, within=40)[2:]
     kit.attempted(message_id, 4)
 
-    on_time(kit.get(message_id), 1, 2, 9)
+    on_time(kit.get(message_id), 1, 2, 9, lateness=LATENESS)
     made = hops(kit.log.since(mark), third.at, fourth.at)
     assert len(made) >= 4
     assert all(entry["DelaySeconds"] <= HOP for hop in made for entry in hop["params"]["Entries"])

@@ -18,7 +18,7 @@ from scripts.devices import (
     redirects,
     silent,
 )  # fmt: skip
-from tests.localstack.kit import LATENESS, Kit, always, numbers, on_time, starts
+from tests.localstack.kit import CROWDED, Kit, always, numbers, on_time, starts
 
 pytestmark = pytest.mark.together("calm")
 
@@ -51,7 +51,7 @@ def test_an_ack_at_once(kit: Kit) -> None:
     assert receipt.message_id == message_id
     assert receipt.headers["content-type"] == "text/plain; charset=utf-8"
     assert receipt.headers["until-ack-attempt"] == "1"
-    assert abs(int(receipt.headers["webhook-timestamp"]) - receipt.at) < LATENESS
+    assert abs(int(receipt.headers["webhook-timestamp"]) - receipt.at) < CROWDED
     kit.attempted(message_id, 1)
     message = kit.get(message_id)
     assert outcomes(message) == [("SENT", "http_200")]
@@ -119,7 +119,7 @@ def test_a_nack_may_ask_for_a_later_attempt(kit: Kit) -> None:
     message = kit.ends(message_id, "DELIVERED")
 
     _, second = starts(message)
-    assert 5 <= second - answered.at + 0.2 <= 5 + LATENESS
+    assert 5 <= second - answered.at + 0.2 <= 5 + CROWDED
     assert message["nack_reason"] == "busy"
     assert numbers(device.receipts) == [1, 2]
     kit.nothing_left(message_id)
@@ -168,12 +168,12 @@ def test_an_ack_in_an_error_is_none(kit: Kit) -> None:
 
 def test_expiry(kit: Kit) -> None:
     device = kit.device(silent())
-    message_id = kit.submit(device, schedule=[2], expires_in=3)
+    message_id = kit.submit(device, schedule=[1, 600], expires_in=12)
     message = kit.ends(message_id, "EXPIRED")
 
     assert numbers(device.receipts) == [1, 2]
     expired, ended = (datetime.fromisoformat(message[name]) for name in ("expires_at", "ended_at"))
-    assert 0 <= (ended - expired).total_seconds() <= LATENESS
+    assert 0 <= (ended - expired).total_seconds() <= CROWDED
     assert message["next_attempt_at"] is None
     heard(kit, message_id, "EXPIRED")
     kit.nothing_left(message_id)
@@ -187,7 +187,7 @@ def test_exhaustion(kit: Kit) -> None:
 
     on_time(message, 1)
     ended = datetime.fromisoformat(message["ended_at"]).timestamp()
-    assert 1 <= ended - starts(message)[-1] <= 1 + LATENESS
+    assert 1 <= ended - starts(message)[-1] <= 1 + CROWDED
     heard(kit, message_id, "EXHAUSTED")
     kit.nothing_left(message_id)
     assert numbers(device.receipts) == [1, 2]
@@ -315,7 +315,7 @@ def test_times_are_what_the_device_saw(kit: Kit) -> None:
     first, second = starts(message)
     assert before - 0.001 <= datetime.fromisoformat(message["created_at"]).timestamp() <= first
     for receipt, start in zip(device.receipts, (first, second), strict=True):
-        assert 0 <= receipt.at - start + 0.001 <= LATENESS
+        assert 0 <= receipt.at - start + 0.001 <= CROWDED
     due = datetime.fromisoformat(message["attempts"][1]["due_at"]).timestamp()
     assert due == pytest.approx(first + 3, abs=0.0015)
     assert second >= due

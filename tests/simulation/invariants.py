@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from handlers.delivery.message import ALERTING, UNDELIVERED, Record, Status
 from handlers.delivery.schedule import delay_after
-from tests.simulation.simulator import GRACE, SECOND, SWEEP_PERIOD, Moment, Simulation
+from tests.simulation.simulator import CHANNEL_VISIBILITY, GRACE, SECOND, SWEEP_PERIOD, Moment, Simulation
 
 Life = tuple[str, int]
 CLAIMS = ("claim", "reclaim")
@@ -28,6 +28,7 @@ def check(simulation: Simulation, *, faults: int, told_once: bool) -> None:
         nothing_starts_after_the_end(simulation, moments)
         ends_once(moments)
         undelivered_is_heard(simulation, moments)
+        nothing_waits_for_ever(moments, faults)
         if not faults:
             attempts_are_on_time(moments)
     if told_once:
@@ -84,9 +85,22 @@ def attempts_keep_their_distance(moments: Sequence[Moment]) -> None:
         previous = record
 
 
-def attempts_are_on_time(moments: Sequence[Moment]) -> None:
-    """P3: when nothing goes wrong, no later than a second, and the queue's latency, after that."""
+def nothing_waits_for_ever(moments: Sequence[Moment], faults: int) -> None:
+    """P3: what is lost costs the grace and the sweep's period; what is lost again, twice the grace, and so on."""
+    rounds = 1 + faults
+    bound = (2**rounds - 1) * GRACE + rounds * (SWEEP_PERIOD + CHANNEL_VISIBILITY) + QUEUE_LATENCY
     for moment in moments:
+        before, after = moment.change.before, moment.change.after
+        waited = moment.change.operation == "claim" or after.status in (Status.EXPIRED, Status.EXHAUSTED)
+        if before is not None and before.open and waited and not before.exhausted:
+            late = moment.at - before.due_at
+            assert late <= bound, f"P3: {late} ms without the attempt that was due"
+
+
+def attempts_are_on_time(moments: Sequence[Moment]) -> None:
+    """P3: when nothing goes wrong, no later than a second, and the queue's latency, after that; and each once."""
+    for moment in moments:
+        assert moment.change.operation != "reclaim", "P5: an attempt was made twice, and nobody had died"
         if moment.change.operation == "claim" and moment.change.before is not None:
             late = moment.change.after.attempts[-1].sent_at - moment.change.before.due_at
             assert late <= SECOND + QUEUE_LATENCY, f"P3: attempt {moment.change.after.attempt} was {late} ms late"

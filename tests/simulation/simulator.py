@@ -207,6 +207,8 @@ class Simulation(MemoryWorld):
         self.devices: dict[str, Device] = {}
         self.moments: list[Moment] = []
         self.accepted: list[str] = []
+        self.skew: dict[str, int] = {}
+        """How many milliseconds the clock of a function's machine is ahead."""
         self.replies: list[tuple[int, str, Reply | None]] = []
         self.unforeseen: list[BaseException] = []
         self._rng = random.Random(seed)
@@ -223,6 +225,11 @@ class Simulation(MemoryWorld):
             self.at(START + SWEEP_PERIOD, lambda offset=offset: self._sweep(offset))  # type: ignore[misc]
 
     # Time
+
+    def clock(self) -> int:
+        """See `World.clock`: the time, as the machine of the running function has it."""
+        function = self.current.invocation.function if self.current else ""
+        return self.now + self.skew.get(function, 0)
 
     def at(self, time: int, event: Callable[[], None]) -> None:
         """Let something happen at a time."""
@@ -450,11 +457,17 @@ class Simulation(MemoryWorld):
             if m.change.after.id == message_id and m.change.operation in ("claim", "reclaim")
         ]
 
+    def timers(self, message_id: str) -> int:
+        """How many timers of the message are in the queues."""
+        return len(self._tokens(message_id))
+
     def live_timers(self, message_id: str) -> int:
-        """How many timers in the queues would do something for the message."""
-        record = self.record(message_id)
+        """How many of them would do something for it."""
+        return self._tokens(message_id).count(self.record(message_id).token)
+
+    def _tokens(self, message_id: str) -> list[str]:
         bodies = [json.loads(e.body) for q in self.timer_queues.values() for e in q.envelopes.values()]
-        return sum(b["id"] == record.id and b["token"] == record.token for b in bodies)
+        return [body["token"] for body in bodies if body["id"] == message_id]
 
     def events_of(self, message_id: str) -> list[str]:
         """The statuses that were published of a message, in order."""

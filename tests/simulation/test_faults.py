@@ -54,14 +54,16 @@ class TestDeliverDies:
         self, simulation: Simulation, operation: str, when: When, sendings: int, claims: int
     ) -> None:
         simulation.wire.crashes.append(Crash(operation, when, function="deliver"))
-        message = simulation.submit(silent(), schedule=[600])
+        message = simulation.submit(silent(), schedule=[2000])
         simulation.run(CHANNEL_VISIBILITY + 5 * SECOND)
         record = simulation.record(message)
         assert simulation.sendings(message) == [1] * sendings
         assert (record.attempt, record.claims) == (1, claims)
         assert record.attempts[0].outcome is Kind.SENT
         assert simulation.live_timers(message) == 1
-        simulation.run(600 * SECOND)
+        simulation.run(900 * SECOND)
+        assert simulation.timers(message) == 1, "the chain of the claim that died has stopped at its first hop"
+        simulation.run(1100 * SECOND)
         assert simulation.sendings(message) == [1] * sendings + [2]
         assert simulation.live_timers(message) == 1
 
@@ -79,6 +81,14 @@ class TestDeliverDies:
         statuses = {simulation.record(message).status for message in simulation.accepted}
         assert statuses == {Status.DELIVERED}
         check(simulation, faults=1, told_once=True)
+
+    def test_while_its_job_is_delivered_twice_the_job_is_not_lost(self, simulate: Simulate) -> None:
+        simulation = simulate(duplicates=1.0)
+        simulation.wire.crashes.append(Crash("channel.send", "after", function="deliver"))
+        message = simulation.submit(Reaction(latency=10 * SECOND), silent(), schedule=[600])
+        simulation.run(CHANNEL_VISIBILITY + 15 * SECOND)
+        assert simulation.sendings(message) == [1, 1]
+        assert simulation.record(message).attempts[0].outcome is Kind.SENT
 
     def test_by_its_timeout_in_the_middle_of_a_sending(self, simulation: Simulation) -> None:
         endless = Reaction(latency=2 * TIMEOUT)
@@ -306,6 +316,19 @@ class TestTimers:
         assert simulation.sendings(message) == [1, 2]
         first, second = simulation.starts(message)
         assert second - first >= 15 * SECOND
+
+
+class TestClocks:
+    @pytest.mark.parametrize("ahead", [5, 900, 5000])
+    def test_p3_that_are_ahead_at_the_timers_make_no_attempt_early_and_lose_none(
+        self, simulate: Simulate, ahead: int
+    ) -> None:
+        simulation = simulate(timer_cap=8)
+        simulation.skew["check_ack"] = ahead
+        message = simulation.submit(silent(), schedule=[15, 4000])
+        simulation.run(25 * SECOND)
+        first, second = simulation.starts(message)
+        assert 15 * SECOND <= second - first <= 17 * SECOND + LATENCY
 
 
 class TestCheckAckDies:

@@ -91,7 +91,9 @@ def test_secrets_that_cannot_be(tmp_path: Path) -> None:
     """`terraform test` cannot mock the ephemeral value of a secret, but a plan is refused before it is made."""
     module = shutil.copytree(MODULE / "modules/secret", tmp_path / "secret")
     shutil.copy(MODULE / ".terraform.lock.hcl", module)
-    terraform = Terraform(tmp_path, environment("http://127.0.0.1:9"), module)
+    # Without keys, so that the provider gives up at once.
+    keyless = {name: value for name, value in environment().items() if not name.endswith(("_KEY_ID", "_ACCESS_KEY"))}
+    terraform = Terraform(tmp_path, keyless, module)
     terraform.init()
     with pytest.raises(TerraformError):
         terraform.run("plan", "-no-color", "-var=name=a name", "-var=description=A key.", "-var=recovery_days=3")

@@ -52,7 +52,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def eventually(check: Callable[[], T], seconds: float = 10.0) -> T:
+def eventually(check: Callable[[], T], seconds: float = 30.0) -> T:
     """Return the first true answer of the check; fail when there is none in time."""
     deadline = time.monotonic() + seconds
     while True:
@@ -104,13 +104,13 @@ class Instance:
             assert process.poll() is None, self.log.read_text()
             return self._ready.exists()
 
-        eventually(ready, 60)
+        eventually(ready, 180)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(how)
-        return self.process.wait(timeout=20)
+        return self.process.wait(timeout=60)
 
     def function_processes(self) -> list[int]:
         """Return every process that has this instance's folder in its environment: its functions and theirs."""
@@ -185,7 +185,7 @@ class Stack:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, headers or {}, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=30) as response:
+            with urllib.request.urlopen(request, timeout=60) as response:
                 content = response.read()
                 return response.status, json.loads(content) if content else None
         except urllib.error.HTTPError as error:

@@ -174,7 +174,7 @@ def test_an_asynchronous_invocation_that_fails_is_tried_again(
     source = "def handler(event, context):\n    open(event, 'a').write('x')\n    raise ValueError\n"
     name, file = functions.make(source), tmp_path / "tries"
     stack.client("lambda").invoke(FunctionName=name, InvocationType="Event", Payload=json.dumps(str(file)))
-    eventually(lambda: file.exists() and file.read_text() == "xxx", 15)
+    eventually(lambda: file.exists() and file.read_text() == "xxx")
 
 
 def test_every_environment_has_credentials_of_its_own(functions: Functions) -> None:

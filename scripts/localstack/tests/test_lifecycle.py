@@ -25,7 +25,7 @@ def _with_function(instance: Instance) -> list[int]:
     name = functions.make(SLOW, timeout=30)
     caller = stack.client("lambda")
     threading.Thread(target=lambda: _ignore(lambda: caller.invoke(FunctionName=name)), daemon=True).start()
-    return eventually(instance.function_processes, 60)
+    return eventually(instance.function_processes, 120)
 
 
 def _ignore(call: object) -> None:
@@ -85,7 +85,7 @@ def test_a_missing_smtp_server_breaks_no_call(other: Stack) -> None:
 
 def test_a_taken_port_is_said_in_one_sentence(stack: Stack, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "until_ack_localstack", "--port", str(stack.instance.port), "--dir", str(tmp_path)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 1
     assert result.stderr.strip().startswith(f"until_ack_localstack: cannot listen on 127.0.0.1:{stack.instance.port}:")
     assert len(result.stderr.strip().splitlines()) == 1

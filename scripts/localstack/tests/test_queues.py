@@ -71,7 +71,7 @@ def test_batches_run_side_by_side_up_to_the_maximum(
     recorder = Recorder(stack, functions, tmp_path, BatchSize=1, **settings)
     for number in range(7):
         recorder.send(n=number, seconds=2)
-    eventually(lambda: len(recorder.calls()) == 7, 30)
+    eventually(lambda: len(recorder.calls()) == 7, 60)
     starts = [call["at"] for call in recorder.calls()]
     assert max(len([other for other in starts if start - 2 < other <= start]) for start in starts) in allowed
 
@@ -130,5 +130,5 @@ def test_the_depth_and_the_age_of_a_queue_are_metrics_that_alarms_hear(stack: St
     def subjects() -> set[str]:
         return {str(mail["Subject"]) for recipients, mail in stack.mails if to in recipients}
 
-    eventually(lambda: len(subjects()) == 2, 45)
+    eventually(lambda: len(subjects()) == 2, 60)
     assert subjects() == {f'ALARM: "{topic_name} {metric}" in us-east-1' for metric in metrics}

@@ -16,5 +16,5 @@ def test_a_rule_calls_its_function_on_schedule(stack: Stack, functions: Function
     stack.client("lambda").add_permission(FunctionName=function, StatementId="rule", **permission)
     target = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{function}"
     events.put_targets(Rule=rule, Targets=[{"Id": "function", "Arn": target}])
-    eventually(file.exists, 75)
+    eventually(file.exists, 120)
     assert file.read_text() == "Scheduled Event"

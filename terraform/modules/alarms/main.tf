@@ -86,5 +86,6 @@ resource "aws_cloudwatch_metric_alarm" "this" {
   treat_missing_data = "notBreaching"
 
   alarm_actions = [var.topic_arn]
-  ok_actions    = [var.topic_arn]
+  # Every new alarm goes to OK at once: over ten mails a second and SNS suspends an e-mail subscription.
+  ok_actions = var.tell_ok ? [var.topic_arn] : []
 }

@@ -5,8 +5,15 @@ variable "prefix" {
 }
 
 variable "topic_arn" {
-  description = "Topic that hears of an alarm, and of its end."
+  description = "Topic that hears of an alarm."
   type        = string
+  nullable    = false
+}
+
+variable "tell_ok" {
+  description = "Whether the topic hears of an alarm's end too."
+  type        = bool
+  default     = false
   nullable    = false
 }
 

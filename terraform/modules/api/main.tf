@@ -22,7 +22,7 @@ locals {
         summary     = operation.summary
         # The capability is the handlers' to check. API Gateway knows of IAM alone.
         security  = [for scheme in operation.security : scheme if can(scheme.iam)]
-        responses = { default = { description = "As the contract says." } }
+        responses = { "200" = { description = "As the contract says." } }
         x-amazon-apigateway-integration = {
           type       = "aws_proxy"
           httpMethod = "POST"
