@@ -53,6 +53,7 @@ class Intake:
         if isinstance(body, Invalid):
             return body
         try:
+            self._check_channel(body["channel"])
             record = self._record(body, caller)
             self.checks[record.channel](record)
             existing = self.store.put(record)
@@ -68,6 +69,11 @@ class Intake:
                 f"idempotency_key {body.get('idempotency_key')!r} was used for another message",
             )
         return Accepted(existing, repeated=True)
+
+    def _check_channel(self, channel: str) -> None:
+        """A stack may do without a channel that the contract knows."""
+        if channel not in self.queues.channels:
+            raise Invalid("channel", channel, f"one of {', '.join(self.queues.channels)}")
 
     def _record(self, body: Mapping[str, Any], caller: str) -> Record:
         key = body.get("idempotency_key")

@@ -11,6 +11,7 @@ from handlers.delivery.jobs import parse_attempt
 from handlers.delivery.message import Status
 from handlers.delivery.ports import Ending
 from handlers.delivery.telling import iso
+from handlers.runtime import bootstrap
 from tests.fakes.events import Reply, api_event, reply_of
 from tests.fakes.wire import Fault
 from tests.fakes.world import START, MemoryWorld
@@ -225,3 +226,11 @@ class TestBatch:
         assert {r["code"] for r in results} == {202}
         assert queued(world) == [r["id"] for n, r in enumerate(results) if n != 2]
         assert world.log.said("first attempt left to the sweep") == [{"message_id": results[2]["id"]}]
+
+
+def test_a_channel_that_the_stack_does_without_is_a_400_and_nothing_is_stored() -> None:
+    world = MemoryWorld({"CHANNEL_QUEUES": '{"webhook": "url:webhook"}'})
+    bootstrap.use(world)
+    reply = post(MAIL)
+    assert (reply.status, reply.json["field"], reply.json["limit"]) == (400, "channel", "one of webhook")
+    assert world.table.rows == {}
