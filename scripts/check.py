@@ -2,11 +2,13 @@
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 from scripts.build import LOCAL, build
 from scripts.terraform import BUILD, ROOT, TerraformError, run_checks
@@ -15,6 +17,10 @@ LOCALSTACK_PACKAGE = ROOT / "scripts/localstack"
 LOCALSTACK_PYTHON = BUILD / "localstack-venv/bin/python"
 BIN = Path(sys.executable).parent
 LOCKED = ("requirements", "requirements-dev")
+
+
+class Terminated(Exception):
+    """SIGTERM came."""
 
 
 def test(arguments: Sequence[str]) -> bool:
@@ -41,6 +47,7 @@ def lint() -> bool:
         _run("import contract", [BIN / "lint-imports", "--no-logo", "--cache-dir", BUILD / "cache/import-linter"]),
         _run("terraform fmt", ["terraform", "fmt", "-check", "-diff", "-recursive", "terraform"]),
         _validate(),
+        _run("terraform test", [BIN / "python", "-m", "pytest", "tests/terraform"]),
     )
     return all(steps)
 
@@ -76,8 +83,11 @@ def _run(name: str, command: Sequence[str | Path], directory: Path = ROOT) -> bo
             try:
                 tool.wait()
             except KeyboardInterrupt:
-                # The tool got it too, and needs its time to stop what it has started.
+                # Ctrl-C reached the tool too. It needs its time to stop what it has started.
                 interrupted = True
+            except Terminated:
+                interrupted = True
+                tool.send_signal(signal.SIGINT)
     if interrupted:
         raise KeyboardInterrupt
     return _verdict(name, tool.returncode == 0, time.monotonic() - start)
@@ -109,9 +119,14 @@ def main() -> int:
         if given.command == "test":
             return 0 if test([*given.arguments, *more]) else 1
         return 0 if {"lint": lint, "format": format_, "lock": lock}[given.command]() else 1
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Terminated):
         return 130
 
 
+def _terminated(number: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _terminated)
     sys.exit(main())

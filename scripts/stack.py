@@ -363,7 +363,6 @@ def main() -> int:
     parser.add_argument("command", choices=["up", "down", "env"])
     parser.add_argument("--if-running", action="store_true", help="down: say nothing when nothing runs")
     given = parser.parse_args()
-    signal.signal(signal.SIGTERM, _leave)
     instance, stack_file = Instance(BUILD / "up"), BUILD / "stack.json"
     try:
         if given.command == "up":
@@ -389,4 +388,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _leave)
     sys.exit(main())

@@ -38,13 +38,14 @@ ORDER = (
 SETTINGS: dict[str, Any] = {
     "timer_cap": 2,
     "functions": {"timeout": 20},
-    # Short, so that what a dead function held comes back soon: after six times its timeout.
+    # Short timeouts, so that what a dead function held comes back soon: after six times as long. Little memory, which
+    # one test exhausts. Few environments at a time: the machine starts them all.
     "channels": {
-        "webhook": {"timeout": 6, "send_seconds": 1.8, "memory": 128},
-        "email": {"timeout": 6, "send_seconds": 1.8},
+        "webhook": {"timeout": 6, "send_seconds": 1.8, "memory": 128, "maximum_concurrency": 4},
+        "email": {"timeout": 6, "send_seconds": 1.8, "maximum_concurrency": 2},
     },
     "webhook": {"connect_timeout": 0.5, "read_timeout": 1.2},
-    "timers": {"timeout": 5},
+    "timers": {"timeout": 5, "maximum_concurrency": 2},
     # The tests run the sweep when they need it.
     "sweep": {"grace": 8, "rate": "rate(1 day)"},
 }

@@ -106,3 +106,11 @@ def test_no_provider_is_configured_here() -> None:
     """Somebody's own root brings the provider, and the state's place."""
     files = [*MODULE.glob("*.tf"), *MODULE.glob("modules/*/*.tf")]
     assert [f for f in files if re.search(r'^\s*(provider|backend) "', f.read_text(), re.MULTILINE)] == []
+
+
+def test_every_alarm_points_at_a_chapter_that_is_there() -> None:
+    anchors = set(re.findall(r'anchor\s*=\s*"([^"]+)"', (MODULE / "modules/alarms/main.tf").read_text()))
+    headings = re.findall(r"^#+ (.+)$", (MODULE.parent / "docs/operations.md").read_text(), re.MULTILINE)
+    chapters = {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    assert anchors
+    assert anchors <= chapters

@@ -1,0 +1,94 @@
+"""The composition root: everything is built of the environment, once, and nothing at import."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from handlers.delivery.attempting import Courier
+from handlers.runtime import bootstrap
+from handlers.runtime.bootstrap import AwsWorld
+from handlers.runtime.env import BadEnvironment
+from tests.fakes.dynamodb import REGION
+from tests.fakes.world import ENVIRON, MemoryWorld
+
+ROOT = Path(__file__).parents[2]
+COMPLETE = {
+    **ENVIRON,
+    "WEBHOOK_KEY": "arn:webhook",
+    "CONNECT_TIMEOUT": "3",
+    "READ_TIMEOUT": "10",
+    "MAIL_SENDER": "until-ack@example.com",
+    "MAIL_TEMPLATE": "until-ack-message",
+}
+PARTS = ["intake", "courier", "timekeeper", "graves", "desk", "registrar", "redeliverer", "sweeper"]
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name, value in {
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+    }.items():
+        monkeypatch.setenv(name, value)
+    yield
+    bootstrap.use(None)
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.usefixtures("aws")
+def test_every_function_is_built_of_a_complete_environment_without_a_call(part: str) -> None:
+    bootstrap.use(AwsWorld(COMPLETE))
+    built = getattr(bootstrap, part)()
+    assert built is getattr(bootstrap, part)(), "built once for each execution environment"
+
+
+@pytest.mark.parametrize(("channel", "kind"), [("webhook", "Webhook"), ("email", "Email")])
+@pytest.mark.usefixtures("aws")
+def test_deliver_gets_the_channel_that_its_environment_names(channel: str, kind: str) -> None:
+    bootstrap.use(AwsWorld({**COMPLETE, "CHANNEL": channel}))
+    assert type(bootstrap.courier().channel).__name__ == kind
+
+
+def test_units_are_those_of_the_domain(world: MemoryWorld) -> None:
+    courier: Courier = bootstrap.courier()
+    assert (courier.lease, courier.grace) == (40_000, 180_000)
+    assert (courier.timer_cap, courier.send_seconds) == (900, 10.0)
+    assert bootstrap.intake().grace == 180
+    assert bootstrap.sweeper().grace == 180_000
+    assert world.wire.calls == []
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_whose_environment_is_incomplete_names_what_is_missing(world: MemoryWorld, part: str) -> None:
+    world.environ.clear()
+    with pytest.raises(BadEnvironment, match="environment variable [A-Z_]+ must be set"):
+        getattr(bootstrap, part)()
+
+
+def test_another_world_builds_everything_anew(world: MemoryWorld) -> None:
+    first = bootstrap.registrar()
+    bootstrap.use(world)
+    assert bootstrap.registrar() is not first
+
+
+@pytest.mark.usefixtures("aws")
+def test_chance_and_time_are_real() -> None:
+    world = AwsWorld(COMPLETE)
+    assert len({world.token() for _ in range(100)}) == 100
+    assert {len(world.seed()) for _ in range(3)} == {16}
+    assert world.clock() > 1_700_000_000_000
+
+
+def test_importing_a_function_makes_no_client_and_reads_no_environment() -> None:
+    script = """
+import sys
+from handlers import ack, check_ack, deliver, query, redeliver, submit, sweep
+print("boto3" in sys.modules or "botocore" in sys.modules or "aws_xray_sdk" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True, env={})
+    assert json.loads(done.stdout.strip().lower()) is False
