@@ -27,9 +27,13 @@ class PowertoolsLog:
 
     def count(self, name: str, **dimensions: str) -> None:
         """See `Log.count`."""
-        with single_metric(name=name, unit=MetricUnit.Count, value=1) as metric:
-            for dimension, value in dimensions.items():
-                metric.add_dimension(name=dimension, value=value)
+        try:
+            with single_metric(name=name, unit=MetricUnit.Count, value=1) as metric:
+                for dimension, value in dimensions.items():
+                    metric.add_dimension(name=dimension, value=value)
+        except Exception as fault:
+            # What was counted has been done: no metric may make it look failed.
+            logger.error("metric not counted", exc_info=fault, extra={"metric": name})
 
 
 @cache

@@ -133,6 +133,29 @@ def test_a_publication_that_killed_ack_is_made_by_the_sweep(kit: Kit, topic: str
     assert len(kit.mails.saying(message_id)) == 1
 
 
+def test_a_cancellation_killed_at_its_publication_is_told_by_the_sweep(kit: Kit) -> None:
+    device = kit.device(silent())
+    message_id = kit.submit(device, schedule=[600])
+    kit.attempted(message_id, 1)
+    with kit.faults(
+        service="sns",
+        operation="Publish",
+        function=kit.functions["query"],
+        action="kill",
+        where={"Message": message_id},
+    ) as fault:
+        assert kit.api.cancel(message_id).status >= 500
+        assert fault.hits == 1
+    assert str(kit.records.get(message_id).status) == "CANCELLED"
+    assert kit.events.of(message_id) == []
+    # Its caller repeats it, and is told how it stands.
+    assert kit.api.cancel(message_id).body["status"] == "CANCELLED"
+    kit.swept(lambda: kit.records.get(message_id).untold is None, within=90, what="the ending told")
+    assert kit.events.wait(message_id, "ended")["status"] == "CANCELLED"
+    assert not kit.mails.saying(message_id)
+    assert numbers(device.receipts) == [1]
+
+
 def test_a_throttled_publication_is_made_later(kit: Kit) -> None:
     device = kit.device(nacks("no"))
     key, message_id = kit.foretell()

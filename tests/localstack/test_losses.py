@@ -77,6 +77,27 @@ def test_the_sweep_holds_takeovers_where_a_queue_is_late(kit: Kit) -> None:
     assert numbers(device.receipts) == [1]
 
 
+def test_a_sweep_killed_between_its_takeover_and_its_hint_is_made_up_for(kit: Kit) -> None:
+    device = kit.device(acks())
+    key, message_id = kit.foretell()
+    lost = enqueueing(message_id)
+    with kit.faults(**lost, function=kit.functions["submit"], times=None, action="error", error=BROKEN):
+        kit.submit(device, idempotency_key=key)
+    with kit.faults(**lost, function=kit.functions["sweep"], action="kill") as fault:
+
+        def killed() -> bool:
+            kit.clients["lambda"].invoke(FunctionName=kit.functions["sweep"], Payload=b"{}")
+            return fault.hits == 1
+
+        eventually(killed, within=60, what="a sweep that died")
+    taken = kit.records.get(message_id)
+    assert (taken.sweeps, taken.attempt) == (1, 0)
+    assert kit.queues.of(message_id) == [] == device.receipts
+    kit.swept(lambda: device.receipts, what="the next sweep's takeover")
+    kit.ends(message_id, "DELIVERED")
+    assert numbers(device.receipts) == [1]
+
+
 def test_redriving_dead_letters(kit: Kit) -> None:
     """What failed five times is whole in its dead-letter queue; redriven, it does its work, once."""
     device, other = kit.device(acks()), kit.device(drops(1) + acks())

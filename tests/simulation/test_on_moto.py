@@ -48,7 +48,7 @@ class Stack:
 
 @pytest.fixture
 def stack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "POWERTOOLS_METRICS_NAMESPACE"):
         monkeypatch.setenv(name, "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
@@ -62,8 +62,9 @@ def stack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
             sns.subscribe(TopicArn=arn, Protocol="sqs", Endpoint=told, Attributes={"RawMessageDelivery": "true"})
         secret = boto3.client("secretsmanager").create_secret(Name="k1", SecretString="sesame")["ARN"]
         ses.verify_email_identity(EmailAddress="until-ack@example.com")
-        parts = {"SubjectPart": "{{subject}}", "TextPart": "{{text}} {{ack_url}}", "HtmlPart": "{{html}}"}
-        ses.create_template(Template={"TemplateName": "until-ack-message", **parts})
+        ses.create_template(
+            Template={"TemplateName": "until-ack-message", "SubjectPart": "{{subject}}", "TextPart": "{{text}}"}
+        )
         environ = {
             **ENVIRON,
             "CHANNEL": "email",
