@@ -1,8 +1,12 @@
 """How many examples Hypothesis makes: the same few every time, or new ones when asked to explore."""
 
 import os
+from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, settings
+from hypothesis.configuration import set_hypothesis_home_dir
+
+set_hypothesis_home_dir(Path(__file__).parents[2] / "build" / "cache" / "hypothesis")
 
 _EXPLORE = int(os.environ.get("EXPLORE", "0"))
 """A factor: EXPLORE=20 makes twenty times as many examples, other ones each time."""

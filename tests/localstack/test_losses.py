@@ -83,7 +83,7 @@ def test_a_sweep_killed_between_its_takeover_and_its_hint_is_made_up_for(kit: Ki
     lost = enqueueing(message_id)
     with kit.faults(**lost, function=kit.functions["submit"], times=None, action="error", error=BROKEN):
         kit.submit(device, idempotency_key=key)
-    with kit.faults(**lost, function=kit.functions["sweep"], action="kill") as fault:
+    with kit.unhindered(), kit.faults(**lost, function=kit.functions["sweep"], action="kill") as fault:
 
         def killed() -> bool:
             kit.clients["lambda"].invoke(FunctionName=kit.functions["sweep"], Payload=b"{}")

@@ -11,6 +11,7 @@ import random
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from typing import Any, Literal, TypeVar
 
@@ -72,7 +73,6 @@ class Reaction:
     """Milliseconds after the arrival; before `latency` is over it races the sending's own outcome."""
     nacks: tuple[tuple[int, int | None], ...] = ()
     """The same, each with its retry_after in seconds."""
-    page: str = ""
 
 
 def silent() -> Reaction:
@@ -221,8 +221,8 @@ class Simulation(MemoryWorld):
             self._attach(queue, CHANNEL_VISIBILITY)
         for queue in self.timer_queues.values():
             self._attach(queue, TIMER_VISIBILITY)
-        for offset in range(sweeps):
-            self.at(START + SWEEP_PERIOD, lambda offset=offset: self._sweep(offset))  # type: ignore[misc]
+        for _ in range(sweeps):
+            self.at(START + SWEEP_PERIOD, self.sweep)
 
     # Time
 
@@ -343,9 +343,10 @@ class Simulation(MemoryWorld):
 
         self.invoke(function, lambda context: work(), answered)
 
-    def _sweep(self, offset: int) -> None:
+    def sweep(self) -> None:
+        """Run the sweep, now and from now on."""
         self.invoke("sweep", lambda context: sweep.handler({}, context))
-        self.at(self.now + SWEEP_PERIOD, lambda: self._sweep(offset))
+        self.at(self.now + SWEEP_PERIOD, self.sweep)
 
     def _attach(self, queue: MemoryQueue, visibility: int) -> None:
         """The event source of a queue: its messages come to its function, in batches, now and then twice."""
@@ -353,9 +354,10 @@ class Simulation(MemoryWorld):
         queue.on_send = lambda queue, envelope: self._announce(queue, envelope.visible_at)
 
     def _announce(self, queue: MemoryQueue, visible_at: int) -> None:
-        self.at(visible_at + self.latency(), lambda: self._poll(queue))
+        self.at(visible_at + self.latency(), lambda: self.poll(queue))
 
-    def _poll(self, queue: MemoryQueue) -> None:
+    def poll(self, queue: MemoryQueue) -> None:
+        """Let a queue's function have what is visible."""
         received = queue.receive(self._batch_size)
         self._rng.shuffle(received)
         if not received:
@@ -501,10 +503,7 @@ class DeviceChannel:
                 simulation.at(simulation.now + after, lambda: simulation.answer(parcel.ack_url))
             for after, retry_after in reaction.nacks:
                 body = {"reason": "no"} if retry_after is None else {"reason": "no", "retry_after": retry_after}
-                simulation.at(
-                    simulation.now + after,
-                    lambda body=body: simulation.answer(parcel.nack_url, body),  # type: ignore[misc]
-                )
+                simulation.at(simulation.now + after, partial(simulation.answer, parcel.nack_url, body))
             simulation.pause(reaction.latency)
             return reaction.outcome
 
@@ -528,7 +527,7 @@ class SideBySide:
         simulation = self._simulation
         parent = simulation.current
         assert parent is not None
-        children = [simulation._start(parent.invocation, lambda item=item: work(item)) for item in items]  # type: ignore[misc]
+        children = [simulation._start(parent.invocation, partial(work, item)) for item in items]
         running = set(children)
 
         def finished(child: Task) -> None:

@@ -291,7 +291,7 @@ class TestTimers:
         simulation.run(2 * SECOND)
         (envelope,) = simulation.timer_queues[15].envelopes.values()
         envelope.visible_at += 100 * SECOND
-        simulation.at(envelope.visible_at, lambda: simulation._poll(simulation.timer_queues[15]))
+        simulation.at(envelope.visible_at, lambda: simulation.poll(simulation.timer_queues[15]))
         simulation.run(120 * SECOND)
         assert simulation.sendings(message) == [1, 2]
 

@@ -17,6 +17,7 @@ from tests.simulation.simulator import (
     SECOND,
     SWEEP_PERIOD,
     SYNCHRONOUS,
+    Reaction,
     Simulation,
     acks,
     hangs,
@@ -259,9 +260,9 @@ def test_p6_a_message_with_a_late_ack_is_not_redelivered(simulation: Simulation)
     ],
 )
 def test_p7_every_undelivered_ending_is_published_once_and_reaches_a_person_once(
-    simulation: Simulation, reaction: object, fields: dict[str, int], status: str
+    simulation: Simulation, reaction: Reaction, fields: dict[str, int], status: str
 ) -> None:
-    message = simulation.submit(reaction, **fields)  # type: ignore[arg-type]
+    message = simulation.submit(reaction, **fields)
     simulation.run(HOUR)
     assert simulation.events_of(message) == [status]
     assert simulation.alerts_of(message) == 1

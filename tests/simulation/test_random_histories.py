@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -141,7 +142,7 @@ def play(
             fields["max_attempts"] = letter.max_attempts
         simulation.post(*letter.reactions, retries=3 if letter.keyed else 0, **fields)
     for event in happening:
-        simulation.at(START + event.at, lambda event=event: happen(simulation, event))  # type: ignore[misc]
+        simulation.at(START + event.at, partial(happen, simulation, event))
     try:
         simulation.run_until(horizon(simulation, len(crashing) + len(failing) + len(happening)))
     finally:
@@ -158,7 +159,7 @@ def happen(simulation: Simulation, event: Event) -> None:
     elif event.what == "purge channel":
         simulation.channel_queues["webhook"].purge()
     elif event.what == "sweep":
-        simulation._sweep(0)
+        simulation.sweep()
     elif ids and event.what == "cancel":
         simulation.cancel(ids[event.which % len(ids)])
     elif ids and event.what == "redeliver":

@@ -44,7 +44,7 @@ def dynamodb() -> "Iterator[DynamoDBClient]":
         yield client
 
 
-@examples(20)
+@examples(12)
 @given(script=st.lists(steps, min_size=5, max_size=25))
 def test_any_writes_have_the_same_effect(dynamodb: "DynamoDBClient", script: list[Step]) -> None:
     name = f"alike-{next(_tables)}"
