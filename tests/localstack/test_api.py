@@ -17,7 +17,7 @@ PROBLEM = "application/problem+json"
 UNKNOWN = "a" * 26
 
 
-def refused(answer: Answer, status: int, code: str, field: str | None = None) -> dict[str, Any]:
+def check_refused(answer: Answer, status: int, code: str, field: str | None = None) -> dict[str, Any]:
     """The problem of a refused request."""
     assert (answer.status, answer.headers["content-type"]) == (status, PROBLEM), answer
     problem: dict[str, Any] = answer.body
@@ -80,12 +80,12 @@ BAD: list[tuple[dict[str, Any], str]] = [
 def test_bad_messages_are_refused_by_field_and_nothing_is_stored(kit: Kit) -> None:
     target = kit.device(silent()).url
     for fields, field in BAD:
-        problem = refused(kit.api.submit(kit.message(target, **fields)), 400, "invalid-field", field)
+        problem = check_refused(kit.api.submit(kit.message(target, **fields)), 400, "invalid-field", field)
         assert problem["detail"]
     for missing in ("target", "channel", "payload"):
         message = kit.message(target)
         del message[missing]
-        refused(kit.api.submit(message), 400, "invalid-field", missing)
+        check_refused(kit.api.submit(message), 400, "invalid-field", missing)
     nothing_for(kit, target)
 
 
@@ -112,28 +112,32 @@ def test_bodies_that_are_no_message(kit: Kit) -> None:
     target = kit.device(silent()).url
     good = json.dumps(kit.message(target)).encode()
     for body in (b"", b"{", b"[]", b'"text"', b"null", good[:-1], good + b"x", b'{"target": "\xff"}', b"[" * 5_000):
-        refused(kit.api.signed("POST", "/messages", body), 400, "invalid-field", "body")
-    refused(kit.api.signed("POST", "/messages", good[:-1] + b', "expires_in": NaN}'), 400, "invalid-field", "body")
-    refused(kit.api.signed("POST", "/messages/batch", {"messages": []}), 400, "invalid-field", "messages")
+        check_refused(kit.api.signed("POST", "/messages", body), 400, "invalid-field", "body")
+    check_refused(
+        kit.api.signed("POST", "/messages", good[:-1] + b', "expires_in": NaN}'), 400, "invalid-field", "body"
+    )
+    check_refused(kit.api.signed("POST", "/messages/batch", {"messages": []}), 400, "invalid-field", "messages")
     many = [kit.message(target)] * 101
-    refused(kit.api.submit_batch(many), 400, "invalid-field", "messages")
-    refused(kit.api.signed("POST", "/messages/batch", {"messages": [1]}), 400, "invalid-field", "messages[0]")
-    refused(kit.api.signed("POST", "/messages/batch", {"messages": many[:1], "also": 1}), 400, "invalid-field", "also")
+    check_refused(kit.api.submit_batch(many), 400, "invalid-field", "messages")
+    check_refused(kit.api.signed("POST", "/messages/batch", {"messages": [1]}), 400, "invalid-field", "messages[0]")
+    check_refused(
+        kit.api.signed("POST", "/messages/batch", {"messages": many[:1], "also": 1}), 400, "invalid-field", "also"
+    )
     nothing_for(kit, target)
 
 
 def test_sizes_over_the_limit_are_named(kit: Kit) -> None:
     target = kit.device(silent()).url
     limit = int(kit.settings["max_payload_bytes"])
-    problem = refused(
+    problem = check_refused(
         kit.api.submit(kit.message(target, payload="é" * (limit // 2 + 1))), 400, "invalid-field", "payload"
     )
     assert str(limit) in problem["limit"] and str(limit) in problem["detail"]
     huge = b'{"payload": "' + b"x" * 5_000_001 + b'"}'
-    refused(kit.api.signed("POST", "/messages/batch", huge), 413, "too-large")
-    refused(kit.api.signed("POST", f"/messages/{UNKNOWN}/redeliver", huge[:20_000]), 413, "too-large")
-    refused(kit.api.unsigned("POST", f"{kit.api.ack_base_url}/acks", None, huge[:300_000]), 413, "too-large")
-    problem = refused(kit.api.signed("POST", "/messages", huge), 413, "too-large")
+    check_refused(kit.api.signed("POST", "/messages/batch", huge), 413, "too-large")
+    check_refused(kit.api.signed("POST", f"/messages/{UNKNOWN}/redeliver", huge[:20_000]), 413, "too-large")
+    check_refused(kit.api.unsigned("POST", f"{kit.api.ack_base_url}/acks", None, huge[:300_000]), 413, "too-large")
+    problem = check_refused(kit.api.signed("POST", "/messages", huge), 413, "too-large")
     assert "5000000" in problem["detail"].replace("_", "").replace(",", "")
     nothing_for(kit, target)
 
@@ -153,7 +157,7 @@ def test_a_repeated_key_names_the_same_message(kit: Kit) -> None:
         first.body["id"],
         first.body["created_at"],
     )
-    refused(kit.api.submit({**message, "payload": "other"}), 409, "idempotency-key-reused")
+    check_refused(kit.api.submit({**message, "payload": "other"}), 409, "idempotency-key-reused")
     batch = kit.api.submit_batch([message, {**message, "labels": {"n": "2"}}])
     assert [result["code"] for result in batch.body["results"]] == [200, 409]
     kit.nothing_left(first.body["id"])
@@ -248,26 +252,26 @@ def test_listing_by_status(kit: Kit) -> None:
     ],
 )
 def test_bad_listings(kit: Kit, query: dict[str, str], field: str) -> None:
-    refused(kit.api.signed("GET", "/messages", query=query), 400, "invalid-field", field)
+    check_refused(kit.api.signed("GET", "/messages", query=query), 400, "invalid-field", field)
 
 
 def test_what_is_not_there(kit: Kit) -> None:
     for message_id in (UNKNOWN, "short", "A" * 26, "a" * 25 + "1"):
-        refused(kit.api.get(message_id), 404, "not-found")
-        refused(kit.api.cancel(message_id), 404, "not-found")
-        refused(kit.api.redeliver(message_id), 404, "not-found")
+        check_refused(kit.api.get(message_id), 404, "not-found")
+        check_refused(kit.api.cancel(message_id), 404, "not-found")
+        check_refused(kit.api.redeliver(message_id), 404, "not-found")
 
 
 def test_what_stands_against_a_request(kit: Kit) -> None:
     device = kit.device(acks())
     message_id = kit.submit(device, schedule=[600])
     kit.ends(message_id, "DELIVERED")
-    refused(kit.api.cancel(message_id), 409, "ended")
-    refused(kit.api.redeliver(message_id), 409, "delivered")
+    check_refused(kit.api.cancel(message_id), 409, "ended")
+    check_refused(kit.api.redeliver(message_id), 409, "delivered")
 
     waiting = kit.submit(kit.device(silent()), schedule=[600])
-    refused(kit.api.redeliver(waiting), 409, "open")
-    refused(
+    check_refused(kit.api.redeliver(waiting), 409, "open")
+    check_refused(
         kit.api.signed("POST", f"/messages/{waiting}/redeliver", {"expires_in": 0}), 400, "invalid-field", "expires_in"
     )
     assert kit.api.cancel(waiting).status == 200
@@ -288,18 +292,18 @@ def test_bad_answers_of_a_target(kit: Kit) -> None:
     def nack(body: object) -> Answer:
         return kit.api.unsigned("POST", receipt.nack_url, None, body)
 
-    refused(nack({}), 400, "invalid-field", "reason")
-    refused(nack({"reason": ""}), 400, "invalid-field", "reason")
-    refused(nack({"reason": "r" * 501}), 400, "invalid-field", "reason")
-    refused(nack({"reason": "r", "retry_after": 0}), 400, "invalid-field", "retry_after")
-    refused(nack({"reason": "r", "retry_after": 31_536_001}), 400, "invalid-field", "retry_after")
-    refused(nack({"reason": "r", "why": "r"}), 400, "invalid-field", "why")
-    refused(nack(b"{"), 400, "invalid-field", "body")
-    refused(nack({"reason": "r" * 20_000}), 413, "too-large")
-    refused(kit.api.unsigned("POST", receipt.ack_url, None, b"x" * 20_000), 413, "too-large")
-    refused(kit.api.acks([]), 400, "invalid-field", "acks")
-    refused(kit.api.acks([{"capability": "c"}] * 101), 400, "invalid-field", "acks")
-    refused(kit.api.acks([{"capability": ""}]), 400, "invalid-field", "acks[0].capability")
+    check_refused(nack({}), 400, "invalid-field", "reason")
+    check_refused(nack({"reason": ""}), 400, "invalid-field", "reason")
+    check_refused(nack({"reason": "r" * 501}), 400, "invalid-field", "reason")
+    check_refused(nack({"reason": "r", "retry_after": 0}), 400, "invalid-field", "retry_after")
+    check_refused(nack({"reason": "r", "retry_after": 31_536_001}), 400, "invalid-field", "retry_after")
+    check_refused(nack({"reason": "r", "why": "r"}), 400, "invalid-field", "why")
+    check_refused(nack(b"{"), 400, "invalid-field", "body")
+    check_refused(nack({"reason": "r" * 20_000}), 413, "too-large")
+    check_refused(kit.api.unsigned("POST", receipt.ack_url, None, b"x" * 20_000), 413, "too-large")
+    check_refused(kit.api.acks([]), 400, "invalid-field", "acks")
+    check_refused(kit.api.acks([{"capability": "c"}] * 101), 400, "invalid-field", "acks")
+    check_refused(kit.api.acks([{"capability": ""}]), 400, "invalid-field", "acks[0].capability")
     assert kit.records.item(message_id) == before
     assert kit.api.cancel(message_id).status == 200
 
@@ -336,7 +340,7 @@ def test_faults_behind_the_api_are_said_and_store_nothing(kit: Kit) -> None:
         service="dynamodb", operation="PutItem", where={"Item": message_id}, times=None, action="error", error=throttled
     ):
         answer = kit.api.submit(kit.message(device, idempotency_key=key))
-        refused(answer, 503, "unavailable")
+        check_refused(answer, 503, "unavailable")
         assert answer.headers["retry-after"]
     assert kit.records.item(message_id) == {}
     assert kit.submit(device, idempotency_key=key) == message_id
@@ -368,7 +372,7 @@ def test_every_route_says_so_when_the_table_fails(kit: Kit) -> None:
             kit.api.ack(receipt.ack_url),
             kit.api.nack(receipt.nack_url, "no"),
         ):
-            refused(answer, 503, "unavailable")
+            check_refused(answer, 503, "unavailable")
             assert answer.headers["retry-after"]
         capability = receipt.ack_url.partition("?cap=")[2]
         assert kit.api.acks([{"capability": capability}]).body["results"] == [{"index": 0, "code": 503}]

@@ -13,7 +13,7 @@ QUEUE_LATENCY = 2 * SECOND
 """What the simulated queue and the calls around it add to a delay, at most, when nothing goes wrong."""
 
 
-def check(simulation: Simulation, *, faults: int, told_once: bool) -> None:
+def check_promise(simulation: Simulation, *, faults: int, told_once: bool) -> None:
     """Check all of them. `faults`: how many went wrong; `told_once`: nothing kept an ending from being told."""
     nothing_unforeseen(simulation)
     by_message: dict[str, list[Moment]] = defaultdict(list)

@@ -11,7 +11,7 @@ from tests.fakes.events import Reply
 from tests.fakes.wire import Fault, What
 from tests.fakes.world import START
 from tests.simulation.conftest import Simulate
-from tests.simulation.invariants import check
+from tests.simulation.invariants import check_promise
 from tests.simulation.simulator import (
     CHANNEL_VISIBILITY,
     GRACE,
@@ -80,7 +80,7 @@ class TestDeliverDies:
         assert len(simulation.accepted) == 10
         statuses = {simulation.record(message).status for message in simulation.accepted}
         assert statuses == {Status.DELIVERED}
-        check(simulation, faults=1, told_once=True)
+        check_promise(simulation, faults=1, told_once=True)
 
     def test_while_its_job_is_delivered_twice_the_job_is_not_lost(self, simulate: Simulate) -> None:
         simulation = simulate(duplicates=1.0)
@@ -164,7 +164,7 @@ class TestLostAnswers:
         message = simulation.submit(silent(), silent(), acks(10), retries=3, schedule=[5])
         assert simulation.run_until_ended(message).status is Status.DELIVERED
         assert sorted(set(simulation.sendings(message))) == [1, 2, 3]
-        check(simulation, faults=1, told_once=True)
+        check_promise(simulation, faults=1, told_once=True)
 
     def test_of_an_ack_the_target_asks_again_and_is_answered_with_success(self, simulation: Simulation) -> None:
         simulation.wire.faults.append(Fault("dynamodb.end", "lose"))
@@ -188,7 +188,7 @@ class TestServices:
         simulation.wire.faults.append(Fault(operation, what, times=3))
         assert simulation.run_until_ended(message).status is Status.DELIVERED
         assert simulation.record(message).attempt <= 2, "what failed was tried again before the next attempt"
-        check(simulation, faults=3, told_once=True)
+        check_promise(simulation, faults=3, told_once=True)
 
     def test_a_throttled_ack_is_asked_for_again(self, simulation: Simulation) -> None:
         simulation.wire.faults.append(Fault("dynamodb.end", "throttle", times=4))

@@ -8,7 +8,7 @@ from handlers.delivery.message import Status
 from handlers.delivery.schedule import SQS_MAX_DELAY
 from tests.fakes.world import START
 from tests.simulation.conftest import Simulate
-from tests.simulation.invariants import check
+from tests.simulation.invariants import check_promise
 from tests.simulation.simulator import (
     GONE,
     GRACE,
@@ -137,7 +137,7 @@ def test_p4_after_an_ack_no_attempt_starts(simulation: Simulation, after: int) -
     assert record.status is Status.DELIVERED
     assert record.acked_at is not None
     assert all(START + start <= record.acked_at for start in simulation.starts(message))
-    check(simulation, faults=0, told_once=True)
+    check_promise(simulation, faults=0, told_once=True)
 
 
 def test_p4_an_ack_that_is_quicker_than_the_sendings_own_answer_wins(simulation: Simulation) -> None:
@@ -174,7 +174,7 @@ def test_p5_every_sqs_event_delivered_twice_has_the_effect_of_one(simulate: Simu
     simulation.run(10 * MINUTE)
     assert simulation.sendings(message) == [1, 2, 3]
     assert simulation.events_of(message) == ["DELIVERED"]
-    check(simulation, faults=0, told_once=True)
+    check_promise(simulation, faults=0, told_once=True)
 
 
 def test_p5_three_acks_are_one(simulation: Simulation) -> None:
@@ -225,7 +225,7 @@ def test_p6_redelivery_opens_a_life_whose_numbers_go_on_and_whose_schedule_start
     assert 15 * SECOND <= starts[3] - starts[2] <= 16 * SECOND + LATENCY
     assert simulation.events_of(message) == ["EXHAUSTED", "EXHAUSTED", "DELIVERED"]
     assert simulation.alerts_of(message) == 2
-    check(simulation, faults=0, told_once=True)
+    check_promise(simulation, faults=0, told_once=True)
 
 
 def test_p6_an_ack_of_an_earlier_life_ends_the_present_one(simulation: Simulation) -> None:

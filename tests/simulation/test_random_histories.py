@@ -14,7 +14,7 @@ from handlers.runtime import bootstrap
 from tests.fakes.examples import examples
 from tests.fakes.wire import Fault
 from tests.fakes.world import START
-from tests.simulation.invariants import check
+from tests.simulation.invariants import check_promise
 from tests.simulation.simulator import (
     GONE,
     GRACE,
@@ -179,7 +179,7 @@ def test_when_nothing_goes_wrong_everything_is_on_time(script: list[Letter], see
     with pytest.MonkeyPatch.context() as patch:
         simulation = play(patch, script, seed=seed)
     assert len(simulation.accepted) == len(script)
-    check(simulation, faults=0, told_once=True)
+    check_promise(simulation, faults=0, told_once=True)
 
 
 @examples(40)
@@ -194,7 +194,7 @@ def test_p5_however_often_events_are_repeated_the_effect_is_that_of_one(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         simulation = play(patch, script, seed=seed, duplicates=duplicates, sweeps=sweeps, timer_cap=300)
-    check(simulation, faults=0, told_once=True)
+    check_promise(simulation, faults=0, told_once=True)
 
 
 @examples(120)
@@ -230,7 +230,7 @@ def test_whatever_goes_wrong_the_promise_holds(
     hits = sum(trouble.hits for trouble in troubles)
     struck = {trouble.operation for trouble in troubles if trouble.hits}
     target(hits)
-    check(simulation, faults=hits + len(happening), told_once=not struck & TELLING)
+    check_promise(simulation, faults=hits + len(happening), told_once=not struck & TELLING)
 
 
 @examples(30)
@@ -247,7 +247,7 @@ def test_p1_losing_every_hint_costs_a_round_of_the_sweep_and_no_message(
     purges = [Event(at, f"purge {what}", 0) for at in times for what in ("timers", "channel")]
     with pytest.MonkeyPatch.context() as patch:
         simulation = play(patch, letters, seed=seed, happening=purges)
-    check(simulation, faults=len(times), told_once=True)
+    check_promise(simulation, faults=len(times), told_once=True)
 
 
 @examples(12)
@@ -255,7 +255,7 @@ def test_p1_losing_every_hint_costs_a_round_of_the_sweep_and_no_message(
 def test_a_batch_that_dies_whole_loses_no_message(script: list[Letter], seed: int, crash: Crash) -> None:
     with pytest.MonkeyPatch.context() as patch:
         simulation = play(patch, script, seed=seed, crashing=[crash], latency=10)
-    check(simulation, faults=crash.hits, told_once=crash.operation not in TELLING)
+    check_promise(simulation, faults=crash.hits, told_once=crash.operation not in TELLING)
 
 
 def test_the_same_seed_makes_the_same_history() -> None:

@@ -69,7 +69,7 @@ class ProcessExecutor(RuntimeExecutor):
     def prepare_version(cls, function_version: FunctionVersion) -> None:
         """Unpack the function's code."""
         if function_version.config.code is None:
-            raise NotImplementedError("functions from container images need Docker")
+            raise RuntimeError("functions from container images need Docker")
         function_version.config.code.prepare_for_execution()
 
     @classmethod
