@@ -195,22 +195,6 @@ def test_a_claim_throttled_once_goes_on(kit: Kit) -> None:
     assert numbers(device.receipts) == [1]
 
 
-@pytest.mark.parametrize("action", ["error", "partial"])
-def test_timers_whose_records_cannot_be_read_come_again(kit: Kit, action: str) -> None:
-    device = kit.device(silent())
-    key, message_id = kit.foretell()
-    with kit.faults(
-        service="dynamodb", operation="BatchGetItem", function=kit.functions["check-ack"], times=3, action=action,
-        where={"RequestItems": message_id}, error=BROKEN if action == "error" else {},
-        **({"entries": [0]} if action == "partial" else {}),
-    ) as fault:  # fmt: skip
-        kit.submit(device, idempotency_key=key, schedule=[1, 600])
-        eventually(lambda: fault.hits == 3, what="three failures")
-        kit.attempted(message_id, 2, kit.returns)
-    assert numbers(device.receipts) == [1, 2]
-    kit.one_chain_and_an_ack(message_id, device)
-
-
 def test_an_ack_whose_write_was_answered_to_nobody(kit: Kit) -> None:
     device = kit.device(silent())
     message_id = kit.submit(device, schedule=[600])

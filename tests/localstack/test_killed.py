@@ -1,4 +1,4 @@
-"""Processes of the queues' functions that die or time out: nothing is lost, one live chain of timers is left.
+"""Functions of the queues that die, time out or cannot read: nothing is lost, one live chain of timers is left.
 
 A process is killed by the LocalStack package when it makes a certain request: before the request takes effect, or
 after it did and before its answer is sent. What it was at comes again after the visibility timeout, and so does
@@ -191,3 +191,18 @@ def test_a_publication_that_killed_check_ack_is_made_by_the_repeated_timer(kit: 
     kit.told(message_id, "EXHAUSTED")
     kit.nothing_left(message_id)
     assert len(kit.mails.saying(message_id)) == 1
+
+
+@pytest.mark.parametrize("action", ["error", "partial"])
+def test_timers_whose_records_cannot_be_read_come_again(kit: Kit, action: str) -> None:
+    """One request reads the records of a whole batch of timers: it fails, or leaves some out."""
+    key, message_id = kit.foretell()
+    device = kit.device(silent())
+    unread = {"service": "dynamodb", "operation": "BatchGetItem", "where": {"RequestItems": message_id}}
+    how = {"action": "error", "error": BROKEN} if action == "error" else {"action": "partial", "entries": [0]}
+    with kit.alone, kit.faults(**unread, **how, function=kit.functions["check-ack"], times=3) as fault:
+        kit.submit(device, idempotency_key=key, schedule=[1, 600])
+        eventually(lambda: fault.hits == 3, kit.returns, what="three failures")
+    kit.attempted(message_id, 2, 2 * kit.returns)
+    assert numbers(device.receipts) == [1, 2]
+    kit.one_chain_and_an_ack(message_id, device)
