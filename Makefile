@@ -25,15 +25,15 @@ PYTHON := build/venv/bin/python
 VENV := build/venv/.ready
 LOCALSTACK := build/localstack-venv/.ready
 
-.PHONY: help demo test up down env lint format build lock clean terraform-check
+.PHONY: help demo test up down env lint format draw build lock clean terraform-check
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
 
-demo: terraform-check $(VENV) $(LOCALSTACK) ## watch messages being delivered until they are ACKed (4 minutes)
-	@$(PYTHON) -m scripts.demo
+demo: terraform-check $(VENV) $(LOCALSTACK) ## watch messages being delivered until they are ACKed (4 minutes); WORKFLOW=name: by that workflow
+	@$(PYTHON) -m scripts.demo $(if $(WORKFLOW),--workflow $(WORKFLOW))
 
-test: terraform-check $(VENV) $(LOCALSTACK) ## all tests, layer by layer (under 15 minutes)
+test: terraform-check $(VENV) $(LOCALSTACK) ## all tests, layer by layer (under 25 minutes)
 	@$(PYTHON) -m scripts.check test
 
 up: terraform-check $(VENV) $(LOCALSTACK) ## start the stack on LocalStack and leave it running (build/stack.json)
@@ -50,6 +50,9 @@ lint: terraform-check $(VENV) $(LOCALSTACK) ## format, types, imports, Terraform
 
 format: terraform-check $(VENV) ## put the sources into the format that lint wants
 	@$(PYTHON) -m scripts.check format
+
+draw: $(VENV) ## draw the workflows' definitions into docs/workflows.md, and count what they cost
+	@$(PYTHON) -m scripts.draw
 
 build: $(VENV) ## the functions' packages: build/package-arm64-py313.zip (AWS), build/package-local.zip
 	@$(PYTHON) -m scripts.build

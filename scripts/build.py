@@ -28,7 +28,7 @@ SOURCES = {"handlers": "*.py", "definitions/schemas": "*.json"}
 LAMBDA_LIMIT = 50 * 1024 * 1024
 """Bytes that Lambda takes as a direct upload."""
 
-SERVICES = {"cloudwatch", "dynamodb", "secretsmanager", "ses", "sns", "sqs", "xray"}
+SERVICES = {"cloudwatch", "dynamodb", "secretsmanager", "ses", "sns", "sqs", "stepfunctions", "xray"}
 """The AWS services that the functions call, and X-Ray, for which its SDK makes a client on import. botocore describes
 more than 400, which is most of its size, and reads just those that it is asked for, so the others are left out. A
 test compares this list with the clients that the handlers make."""

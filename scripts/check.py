@@ -34,7 +34,7 @@ def test(arguments: Sequence[str]) -> bool:
 
 
 def lint() -> bool:
-    """Format, lint, types, import contract, and Terraform's own checks."""
+    """Format, lint, types, drawn definitions, import contract, and Terraform's own checks."""
     steps = (
         _run("ruff check", [BIN / "ruff", "check", "."]),
         _run("ruff format", [BIN / "ruff", "format", "--check", "."]),
@@ -44,6 +44,7 @@ def lint() -> bool:
             [BIN / "mypy", "--python-executable", LOCALSTACK_PYTHON],
             LOCALSTACK_PACKAGE,
         ),
+        _run("docs/workflows.md", [BIN / "python", "-m", "scripts.draw", "--check"]),
         _run("import contract", [BIN / "lint-imports", "--no-logo", "--cache-dir", BUILD / "cache/import-linter"]),
         _run("terraform fmt", ["terraform", "fmt", "-check", "-diff", "-recursive", "terraform"]),
         _validate(),

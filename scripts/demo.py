@@ -1,17 +1,19 @@
 """The main job, shown: messages delivered to real devices until they ACK, at the real 15 s, 30 s and 4 h.
 
-It starts a stack of its own on LocalStack and a cast of devices beside it, shows every attempt as it
-happens, checks each thing it claims, and writes build/demo.json. It exits non-zero if anything was
-not as described.
+With `--workflow NAME` that workflow's executions run the same story. It starts a stack of its own on
+LocalStack and a cast of devices beside it, shows every attempt as it happens, checks each thing it
+claims, and writes build/demo.json. It exits non-zero if anything was not as described.
 """
 
+import argparse
 import json
 import os
 import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -26,9 +28,12 @@ from rich.text import Text
 from urllib3.exceptions import HTTPError
 
 from handlers.delivery.signing import webhook_secret
+from handlers.delivery.workflows import ACTIVITY, CATALOGUE, EXPRESS_SECONDS, EndedBy
 from scripts.cast import COLOURS, Member, moment, span, table
 from scripts.client import Answer, Api
 from scripts.devices import Behaviour, Device, Devices, acks, drops, nacks, silent
+from scripts.executions import Executions
+from scripts.lifeline import Process
 from scripts.mails import Mail, Mailbox
 from scripts.show import Show, make_console
 from scripts.stack import Stack, StackError, start
@@ -58,8 +63,10 @@ MAILED_TO = "ada@devices.example"
 class Demo:
     """The cast, the scenes, and what came of them."""
 
-    def __init__(self, stack: Stack, devices: Devices, show: Show) -> None:
+    def __init__(self, stack: Stack, devices: Devices, show: Show, workflow: str | None = None) -> None:
         self.stack = stack
+        self.workflow = workflow
+        self.executions = Executions(stack, client(stack, "stepfunctions"), client(stack, "logs"))
         self.show = show
         self.api = Api(stack.api_url, stack.region, ack_base_url=stack.ack_base_url)
         self.sqs = client(stack, "sqs")
@@ -74,9 +81,8 @@ class Demo:
         def on_air(name: str, story: str, behaviour: Behaviour, **fields: Any) -> Member:
             device = devices.add(name, behaviour)
             payload = f"Hello {name}, it is {datetime.now(UTC):%H:%M:%S}. ✉"
-            return Member(
-                name, story, {"channel": "webhook", "target": device.url, "payload": payload, **fields}, device
-            )
+            request = {"channel": "webhook", "target": device.url, "payload": payload, **fields}
+            return Member(name, story, request | self.orchestrated(name), device)
 
         self.prompt = on_air("prompt", "ACKs at once", acks())
         self.late = on_air("late", "drops two, ACKs the third", drops(1) + drops(1, close=True) + acks())
@@ -89,7 +95,8 @@ class Demo:
             "subject": "The valve needs you",
             "text": "Valve 7 is stuck at 40 %.\nPlease confirm that you read this.",
         }
-        self.reader = Member("reader", "gets a mail", {"channel": "email", "target": MAILED_TO, "payload": letter})
+        mail = {"channel": "email", "target": MAILED_TO, "payload": letter}
+        self.reader = Member("reader", "gets a mail", mail | self.orchestrated("reader"))
         self.cast = [self.prompt, self.late, self.never, self.refuser, self.reader, self.stray]
 
     def play(self) -> None:
@@ -105,12 +112,28 @@ class Demo:
             self.alarmed,
             self.waited,
             self.settled,
+            *([self.executed] if self.workflow else []),
         )
         for scene in scenes:
             try:
                 scene()
             except (BotoCoreError, ClientError, HTTPError) as error:
                 self.show.check(False, f"the service can be reached: {scene.__name__}", error)
+
+    def orchestrated(self, name: str) -> dict[str, Any]:
+        """The fields that hand a member's message to the workflow, where that can run it."""
+        if self.workflow is None or name == "stray":
+            # What goes astray is a timer's record, which only the queues have.
+            return {}
+        channels = CATALOGUE[self.workflow].channels
+        if name == "reader" and channels:
+            return {}
+        fields: dict[str, Any] = {"scheduler": "workflow", "workflow": self.workflow}
+        if ACTIVITY in channels:
+            fields |= {"channel": ACTIVITY, "target": name}
+        if longest := CATALOGUE[self.workflow].longest:
+            fields["expires_in"] = longest
+        return fields
 
     def submit(self) -> None:
         """The producer submits everything."""
@@ -263,19 +286,34 @@ class Demo:
         third = self.never.attempts[-1]["sent_at"] if self.never.attempts else None
         due = self.never.message.get("next_attempt_at")
         wait = (moment(due) - moment(third)).total_seconds() if due and third else 0.0
-        self.show.check(
-            self.never.status == "AWAITING_ACK" and len(self.never.attempts) == 3 and abs(wait - DELAYS[-1]) <= 1,
-            f"never: waits for its ACK; next attempt at {due}, {span(wait)} after the third",
-            self.never.message,
-        )
+        waits = self.never.status == "AWAITING_ACK" and len(self.never.attempts) == 3
+        if self.never.request.get("expires_in") == EXPRESS_SECONDS:
+            self.show.check(
+                waits and due is None,
+                "never: waits for its ACK; it expires before a fourth attempt, as an Express execution must end",
+                self.never.message,
+            )
+        else:
+            self.show.check(
+                waits and abs(wait - DELAYS[-1]) <= 1,
+                f"never: waits for its ACK; next attempt at {due}, {span(wait)} after the third",
+                self.never.message,
+            )
         # An ACK does not reach into the queue: the timers of late and stray are there too, and stop when they come.
-        waiting = [m.name for m in (self.late, self.never, self.stray) if _delay(m) == DELAYS[-1]]
+        timed = [m for m in (self.late, self.never, self.stray) if m.message.get("scheduler") == "queues"]
+        waiting = [m.name for m in timed if _delay(m) == DELAYS[-1]]
         armed = self.depth(self.stack.queues["timer-4h"])
         self.show.check(
-            self.never.name in waiting and armed == len(waiting),
-            f"its 4 h timer is armed: {armed} timers wait in that queue, one for each of {', '.join(waiting)}",
+            armed == len(waiting),
+            f"4 h timers are armed: {armed} wait in that queue, one for each of {', '.join(waiting) or 'none'}",
             armed,
         )
+        if self.workflow:
+            self.show.check(
+                self.never not in timed and self.execution(self.never, "RUNNING"),
+                "never: no timer waits for it, but its execution",
+                self.never.message,
+            )
 
     def settled(self) -> None:
         """The end: the stray record did its work once, and nothing is left over."""
@@ -295,6 +333,28 @@ class Demo:
         taken = time.time() - self.show.start
         self.show.check(taken <= LIMIT, f"all of it took {taken:.0f} s, at most {LIMIT:.0f}", f"{taken:.0f} s")
 
+    def executed(self) -> None:
+        """Each message of the workflow had an execution, which ends as the message has."""
+        ended_by = CATALOGUE[str(self.workflow)].ended_by
+        for member in (self.prompt, self.late, self.refuser):
+            status, why = "SUCCEEDED", ""
+            if ended_by is EndedBy.STOP:
+                status, why = "ABORTED", ", stopped by the answer"
+            elif ended_by is EndedBy.READING and member is self.late:
+                status, why = "RUNNING", ": it looks again after its third delay, and ends then"
+            if self.show.check(
+                self.until(lambda m=member, s=status: self.execution(m, s), 45),  # type: ignore[misc]
+                f"{member.name}: its execution is {status}{why}",
+            ):
+                found = self.executions.get(str(self.workflow), member.id)
+                self.show.quote([f"{member.id}-1: {' → '.join(found.states if found else [])}"])
+
+    def execution(self, member: Member, status: str) -> bool:
+        """Whether a member's execution has this status, and its message's status as its output once it has ended."""
+        found = self.executions.get(str(self.workflow), member.id)
+        told = found is not None and found.output.get("status") == member.status
+        return found is not None and found.status == status and (told or status != "SUCCEEDED")
+
     def on_time(self, member: Member, delays: tuple[int, ...]) -> None:
         """Check each attempt's start against the delay after the one before."""
         sent = [moment(attempt["sent_at"]) for attempt in member.attempts]
@@ -312,10 +372,13 @@ class Demo:
         """Check what the device itself saw."""
         payload = member.request["payload"].encode()
         receipts = device.receipts
+        pulled = member.request["channel"] == ACTIVITY
         self.show.check(
             [receipt.attempt for receipt in receipts] == list(range(1, len(member.attempts) + 1))
-            and all(r.verified and r.body == payload and r.message_id == member.id for r in receipts),
-            f"{member.name}: the device got each attempt once, byte for byte, signed",
+            and all(r.body == payload and r.message_id == member.id for r in receipts)
+            and (pulled or all(r.verified for r in receipts)),
+            f"{member.name}: the device got each attempt once, byte for byte"
+            + (", from its worker" if pulled else ", signed"),
             [(receipt.attempt, receipt.verified, receipt.body == payload) for receipt in receipts],
         )
 
@@ -494,11 +557,31 @@ def _first_lines(text: str) -> list[str]:
     return [line for line in text.splitlines() if line.strip()][:8]
 
 
-def run(console: Console, stack: Stack) -> int:
+@contextmanager
+def worker(stack: Stack, devices: Devices, workflow: str | None) -> Iterator[None]:
+    """A worker between the activity and the devices, for the workflow that needs one."""
+    if workflow is None or ACTIVITY not in CATALOGUE[workflow].channels:
+        yield
+        return
+    options = ["--activity", stack.activities["delivery"], "--api-url", stack.api_url]
+    options += ["--url", f"{devices.url}/devices/{{target}}", "--drain-seconds", "1"]
+    command = [sys.executable, "-m", "scripts.worker", *options]
+    process = Process(command, BUILD / "demo-stack/worker.log", {**os.environ, "PYTHONPATH": str(ROOT)})
+    try:
+        yield
+    finally:
+        process.stop()
+
+
+def run(console: Console, stack: Stack, workflow: str | None = None) -> int:
     """Play the demo on a stack; returns the exit code."""
     master = client(stack, "secretsmanager").get_secret_value(SecretId=stack.webhook_key_secret)["SecretString"]
-    with Devices(secret_for=lambda url: webhook_secret(master, url)) as devices, Show(console) as show:
-        demo = Demo(stack, devices, show)
+    with (
+        Devices(secret_for=lambda url: webhook_secret(master, url)) as devices,
+        worker(stack, devices, workflow),
+        Show(console) as show,
+    ):
+        demo = Demo(stack, devices, show, workflow)
         demo.play()
     console.print(table(demo.cast))
     file = BUILD / "demo.json"
@@ -520,14 +603,24 @@ def run(console: Console, stack: Stack) -> int:
     return 1 if show.failures else 0
 
 
+def _variables(workflow: str | None) -> dict[str, Any]:
+    """Only what the story needs, so that it begins soon; Express executions show in their logs alone."""
+    if workflow is None:
+        return {"workflows": []}
+    return {"workflows": [workflow], "workflow_settings": {"express_log_level": "ALL", "include_execution_data": True}}
+
+
 def main() -> int:
     """Start a stack, play the demo on it, and take everything down again."""
+    parser = argparse.ArgumentParser(prog="demo", description=main.__doc__)
+    parser.add_argument("--workflow", choices=sorted(CATALOGUE), help="run the story by this workflow's executions")
+    workflow = parser.parse_args().workflow
     console = make_console()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        with start("demo-stack") as stack:
+        with start("demo-stack", variables=_variables(workflow)) as stack:
             os.environ.update(stack.environment)
-            return run(console, stack)
+            return run(console, stack, workflow)
     except KeyboardInterrupt:
         console.print("Stopped.")
         return 130

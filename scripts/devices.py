@@ -125,6 +125,15 @@ def trickles(size: int, seconds: float) -> Behaviour:
     return (Step(body=b"x" * size, trickle=seconds),)
 
 
+NO_JOB: Behaviour = (Step(status=404),)
+"""Knows of no job: it is to be sent the message again."""
+
+
+def works(asks: int) -> Behaviour:
+    """Says to so many questions that its job is under way, then that it is done."""
+    return (Step(status=202),) * asks + acks_in_the_answer()
+
+
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """One delivery as the device got it. `at` is in seconds since the epoch; header names are lower-case."""
@@ -180,6 +189,8 @@ class Device:
         self.secret = secret
         self._behaviour = behaviour
         self._receipts: list[Receipt] = []
+        self._job = NO_JOB
+        self._questions: list[Receipt] = []
         self._answers: list[Answer] = []
         self._changed = threading.Condition()
 
@@ -194,6 +205,17 @@ class Device:
         """The answers to its ACKs and NACKs so far, oldest first."""
         with self._changed:
             return list(self._answers)
+
+    @property
+    def questions(self) -> list[Receipt]:
+        """The questions after its jobs so far, oldest first."""
+        with self._changed:
+            return list(self._questions)
+
+    def take_job(self, job: Behaviour) -> None:
+        """Answer so to questions after its job (GET), one step for each; the last repeats."""
+        with self._changed:
+            self._job, self._questions = job, []
 
     def behave(self, behaviour: Behaviour) -> None:
         """Behave so from the next delivery on."""
@@ -220,8 +242,11 @@ class Device:
         verified = None if self.secret is None else verifies(self.secret, headers, body)
         receipt = Receipt(time.time(), method, path, headers, body, verified)
         with self._changed:
-            step = self._behaviour[min(len(self._receipts), len(self._behaviour) - 1)]
-            self._receipts.append(receipt)
+            behaviour, seen = (self._behaviour, self._receipts)
+            if method == "GET" and "webhook-id" in headers:
+                behaviour, seen = self._job, self._questions
+            step = behaviour[min(len(seen), len(behaviour) - 1)]
+            seen.append(receipt)
             self._changed.notify_all()
         return receipt, step
 

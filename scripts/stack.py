@@ -54,6 +54,9 @@ class Stack:
     dlqs: dict[str, str]
     topics: dict[str, str]
     functions: dict[str, str]
+    machines: dict[str, str]
+    activities: dict[str, str]
+    workflow_log_groups: dict[str, str]
     webhook_key_secret: str
     mailbox: str | None
     requests: str | None
@@ -113,7 +116,10 @@ def local_variables(endpoint: str, package: Path) -> dict[str, Any]:
         "webhook": {"allow_http": True, "allowed_networks": ["127.0.0.0/8"]},
         "mail_sender": MAIL_SENDER,
         "alert_emails": [OPERATORS],
-        "api": {"url_template": f"{endpoint}/_aws/execute-api/{{api_id}}/{{stage}}"},
+        "api": {
+            "url_template": f"{endpoint}/_aws/execute-api/{{api_id}}/{{stage}}",
+            "invoke_domain": "{api_id}.execute-api.{region}.localhost.localstack.cloud",
+        },
         "table": {"deletion_protection": False},
         "secret_recovery_days": 0,
         # As often as our LocalStack measures its queues, so that an alarm is a matter of seconds.

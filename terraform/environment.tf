@@ -4,13 +4,26 @@ locals {
   channel_queues = jsonencode({ for channel, queue in module.channel_queue.queues : channel => queue.url })
   timer_queues   = jsonencode({ for timer, queue in module.timer_queue.queues : tostring(local.timers[timer]) => queue.url })
 
-  common_environment = { for noun in concat(["submit", "query", "redeliver", "ack", "check-ack", "sweep"], [for channel in keys(var.channels) : "deliver-${channel}"]) : noun => {
+  observed_environment = { for noun in concat(
+    ["submit", "query", "redeliver", "ack", "check-ack", "sweep", "attempts", "tasks", "settle", "push", "job"],
+    [for channel in keys(var.channels) : "deliver-${channel}"],
+    ) : noun => {
     POWERTOOLS_SERVICE_NAME      = noun
     POWERTOOLS_LOG_LEVEL         = var.functions.log_level
     POWERTOOLS_METRICS_NAMESPACE = "until-ack"
-    TABLE                        = module.table.name
-    SWEEP_GRACE                  = var.sweep.grace
   } }
+
+  # Of all but push, which does not know the table.
+  common_environment = { for noun, observed in local.observed_environment : noun => merge(observed, local.workflow_environment, {
+    TABLE       = module.table.name
+    SWEEP_GRACE = var.sweep.grace
+  }) }
+
+  # The workflows that there are.
+  workflow_environment = { for name, value in {
+    MACHINES  = jsonencode(local.machine_arns)
+    HEARTBEAT = var.workflow_settings.heartbeat
+  } : name => value if length(local.workflows) > 0 }
 
   # Of the functions that end messages and tell of it.
   telling_environment = {
@@ -86,4 +99,41 @@ locals {
       MAIL_TEMPLATE = module.mail["email"].template
     },
   ) }
+
+  attempts_environment = merge(local.common_environment["attempts"], local.telling_environment, {
+    CHANNEL_QUEUES = local.channel_queues
+  })
+
+  # As a channel's, whose workers send.
+  tasks_environment = merge(
+    local.common_environment["tasks"],
+    local.telling_environment,
+    local.timer_environment,
+    local.capability_environment,
+    {
+      CHANNEL        = "activity"
+      CHANNEL_QUEUES = local.channel_queues
+      ACK_BASE_URL   = module.api.url
+      LEASE_SECONDS  = var.workflow_settings.activity_lease
+      LATE_WINDOW    = var.messages.late_window
+      # Nothing is sent here: what a worker may take is its lease.
+      SEND_SECONDS = min(900, var.workflow_settings.activity_lease)
+    },
+  )
+
+  settle_environment = merge(local.common_environment["settle"], local.telling_environment, local.timer_environment, {
+    CHANNEL_QUEUES = local.channel_queues
+  })
+
+  push_environment = merge(local.observed_environment["push"], {
+    CHANNEL_QUEUES = local.channel_queues
+    PUSH_ACTIVITY  = local.activity_arns["push"]
+  })
+
+  job_environment = merge(local.common_environment["job"], local.telling_environment, local.webhook_environment, {
+    WEBHOOK_KEY     = lookup(local.secret_arns, "webhook-key", "")
+    CONNECT_TIMEOUT = var.webhook.connect_timeout
+    READ_TIMEOUT    = var.webhook.read_timeout
+    SEND_SECONDS    = try(var.channels["webhook"].send_seconds, 0)
+  })
 }

@@ -11,11 +11,10 @@ locals {
     id        = data.aws_caller_identity.current.account_id
   }
 
-  package = {
-    path         = var.package_path
+  package = merge(module.package.object, {
     runtime      = var.functions.runtime
     architecture = var.functions.architecture
-  }
+  })
 
   # The delay's label has the largest unit that it is a whole number of: timer-15s, timer-4h.
   timers = { for delay in distinct(var.retry_delays) : format("timer-%s",
@@ -38,15 +37,18 @@ locals {
     module.channel_queue.dead_letters,
     module.timer_queue.dead_letters,
     { events = module.events.dead_letters, alerts = module.alerts.dead_letters, sweep = module.sweep_dead_letters },
+    { for bus in module.bus : "attempts" => bus.dead_letters },
+    { for queue in module.settle_dead_letters : "settle" => queue },
   )
 
   functions = merge(
     module.api_function,
     { for channel, function in module.deliver : "deliver-${channel}" => function },
     { check-ack = module.check_ack, sweep = module.sweep },
+    module.invoked_function,
   )
 
-  api_functions = {
+  api_functions = { for noun, function in {
     submit = {
       description = "Takes messages in: durable first, then the first attempt."
       environment = local.submit_environment
@@ -71,5 +73,17 @@ locals {
       statements  = local.ack_statements
       in_loop     = true
     }
-  }
+    attempts = {
+      description = "Sends the attempts that executions ask for to their channels' queues."
+      environment = local.attempts_environment
+      statements  = local.attempts_statements
+      in_loop     = true
+    }
+    tasks = {
+      description = "Lets workers take the tasks that they have pulled, and report how it went."
+      environment = local.tasks_environment
+      statements  = local.tasks_statements
+      in_loop     = false
+    }
+  } : noun => function if contains(["submit", "query", "redeliver", "ack"], noun) || contains(local.workflow_functions, noun) }
 }

@@ -6,6 +6,7 @@
 #                                     └── check-ack <─────────┘ ▲
 #                                              └────────────────┘          hops, until it is due
 #   target ──── api ── ack ────> table
+#   workflows: executions in place of the timers, for messages that ask for one.
 #   sweep: takes over what got lost on the way. events, alerts: what happened, and what a person must hear of.
 
 module "table" {
@@ -18,6 +19,15 @@ module "table" {
   kms_key_arn            = var.table.kms_key_arn
 }
 
+module "package" {
+  source = "./modules/package"
+
+  account       = local.account
+  prefix        = var.prefix
+  path          = var.package_path
+  force_destroy = var.functions.package_force_destroy
+}
+
 # ---- the channels: one queue, one dead-letter queue, one function and one role each (bulkheads)
 
 module "channel_queue" {
@@ -27,9 +37,11 @@ module "channel_queue" {
   queues = { for channel, settings in var.channels : channel => {
     name               = "${var.prefix}-${channel}"
     consumer_timeout   = settings.timeout
-    visibility_timeout = 6 * settings.timeout
+    consumer_window    = settings.batch_window
+    visibility_timeout = 6 * settings.timeout + settings.batch_window
     retention          = var.queues.retention
     max_receive_count  = var.queues.max_receive_count
+    senders            = { for service in ["events.amazonaws.com"] : service => [local.bus_rule_arns[channel]] if contains(keys(local.bus_rule_arns), channel) }
   } }
 }
 
@@ -54,6 +66,7 @@ module "deliver" {
     (each.key) = {
       arn                 = module.channel_queue.queues[each.key].arn
       batch_size          = each.value.batch_size
+      window              = each.value.batch_window
       maximum_concurrency = each.value.maximum_concurrency
       enabled             = !each.value.paused
     }
@@ -124,16 +137,22 @@ module "api" {
 
   name               = "${var.prefix}-api"
   definition         = "${local.definitions}/api.openapi.yaml"
-  functions          = { for noun, function in module.api_function : noun => { name = function.name, invoke_arn = function.invoke_arn } }
+  functions          = { for noun, function in module.api_function : noun => function.name }
   rate               = var.api.rate
   burst              = var.api.burst
   url_template       = var.api.url_template
+  own_address        = anytrue([for settings in values(local.workflows) : settings.asks == "route"])
   domain             = var.api.domain_name == null ? null : { name = var.api.domain_name, certificate_arn = var.api.certificate_arn }
   access_logs        = var.api.access_logs
   account_role       = var.api.account_role
   log_retention_days = var.functions.log_retention_days
 
-  routes = {
+  integrations = { for noun in ["submit", "query", "redeliver", "ack", "attempts", "tasks"] : noun =>
+    "arn:${local.account.partition}:apigateway:${local.account.region}:lambda:path/2015-03-31/functions/${local.function_arns[noun]}/invocations"
+  }
+
+  left_out = [for route, noun in local.internal_routes : route if !contains(local.workflow_functions, noun)]
+  routes = merge({ for route, noun in local.internal_routes : route => noun if contains(local.workflow_functions, noun) }, {
     "POST /messages"                = "submit"
     "POST /messages/batch"          = "submit"
     "GET /messages"                 = "query"
@@ -144,7 +163,97 @@ module "api" {
     "POST /messages/{id}/ack"       = "ack"
     "POST /messages/{id}/nack"      = "ack"
     "POST /acks"                    = "ack"
-  }
+  })
+}
+
+# ---- the workflows: who holds the time between attempts where a message asks for one of them
+
+module "workflow" {
+  source   = "./modules/workflow"
+  for_each = local.workflows
+
+  account                = local.account
+  name                   = local.machine_names[each.key]
+  definition             = "${local.definitions}/${each.value.definition}.asl.json"
+  substitutions          = local.substitutions
+  type                   = each.value.type
+  statements             = local.machine_statements[each.key]
+  log_level              = each.value.type == "EXPRESS" ? var.workflow_settings.express_log_level : var.workflow_settings.log_level
+  include_execution_data = var.workflow_settings.include_execution_data
+  log_retention_days     = var.functions.log_retention_days
+
+  depends_on = [aws_sfn_activity.this]
+}
+
+module "invoked_function" {
+  source   = "./modules/function"
+  for_each = local.invoked_functions
+
+  account              = local.account
+  name                 = "${var.prefix}-${each.key}"
+  description          = each.value.description
+  handler              = "handlers.${each.key}.handler"
+  package              = local.package
+  memory               = var.functions.memory
+  timeout              = each.value.timeout
+  reserved_concurrency = lookup(var.functions.reserved_concurrency, each.key, null)
+  environment          = each.value.environment
+  statements           = each.value.statements
+  in_loop              = each.value.in_loop
+  failures             = [for queue in module.settle_dead_letters : { queue = queue.arn, retries = 2, max_age = 3600 } if each.key == "settle"]
+  log_retention_days   = var.functions.log_retention_days
+}
+
+# delivery_event: executions put events on a bus, which hands each to its channel's queue.
+module "bus" {
+  source   = "./modules/bus"
+  for_each = toset([for name in [local.bus] : "attempts" if name != null])
+
+  account = local.account
+  name    = local.bus
+  queues  = { for channel, queue in module.channel_queue.queues : channel => queue.arn }
+  rules = { for channel in keys(var.channels) : channel => {
+    description = "Attempts of the channel ${channel} that executions ask for."
+    pattern     = jsonencode({ source = ["until-ack"], "detail-type" = ["attempt.${channel}"] })
+    input_path  = "$.detail"
+  } }
+}
+
+# delivery_activity, delivery_push: tasks that wait until somebody pulls them.
+resource "aws_sfn_activity" "this" {
+  for_each = local.activity_names
+
+  name = each.value
+}
+
+# An execution that ends badly leaves its message to settle.
+module "settle_rule" {
+  source   = "./modules/rule"
+  for_each = toset(length(local.standard_arns) == 0 ? [] : ["settle"])
+
+  name         = "${var.prefix}-settle"
+  description  = "Executions that failed, timed out or were stopped."
+  pattern      = jsonencode(local.failures)
+  function     = { name = module.invoked_function["settle"].name, arn = module.invoked_function["settle"].arn }
+  dead_letters = module.settle_dead_letters["settle"].arn
+}
+
+module "settle_dead_letters" {
+  source   = "./modules/dead_letters"
+  for_each = toset(length(local.standard_arns) == 0 ? [] : ["settle"])
+
+  account = local.account
+  name    = "${var.prefix}-settle-dlq"
+  senders = { "events.amazonaws.com" = ["arn:${local.account.partition}:events:${local.account.region}:${local.account.id}:rule/${var.prefix}-settle"] }
+}
+
+# For people to attach to what their workers run as.
+resource "aws_iam_policy" "worker" {
+  count = contains(var.workflows, "delivery_activity") ? 1 : 0
+
+  name        = "${var.prefix}-worker"
+  description = "What a worker of ${var.prefix} may do: pull tasks, keep them alive, and report how it went."
+  policy      = jsonencode(local.worker_policy)
 }
 
 # ---- the sweep
@@ -163,7 +272,7 @@ module "sweep" {
   environment          = local.sweep_environment
   statements           = local.sweep_statements
   in_loop              = true
-  failures             = [module.sweep_dead_letters.arn]
+  failures             = [{ queue = module.sweep_dead_letters.arn }]
   log_retention_days   = var.functions.log_retention_days
 }
 
@@ -240,8 +349,10 @@ module "alarms" {
 
   functions = { for noun, function in local.functions : noun => {
     name    = function.name
-    in_loop = noun != "query"
+    in_loop = function.recursive_loop == "Allow"
   } }
+
+  machines = local.machine_arns
 
   queues = merge(
     { for channel, queue in module.channel_queue.queues : channel => { name = queue.name, max_age = var.alarms.queue_age } },

@@ -39,7 +39,7 @@ output "queues" {
 }
 
 output "dlqs" {
-  description = "The dead-letter queues' URLs, by the noun of the queue, topic or function whose they are."
+  description = "The dead-letter queues' URLs, by the noun of the queue, topic, function or event bus (attempts) whose they are."
   value       = { for noun, queue in local.dead_letters : noun => queue.url }
 }
 
@@ -76,6 +76,31 @@ output "mail_template" {
 output "mail_dns_records" {
   description = "With mail_identity `domain`: the records that verify the domain and sign its mails."
   value       = merge([for mail in module.mail : mail.dns_records]...)
+}
+
+output "machines" {
+  description = "The state machines' ARNs, by workflow: delivery_poll, poll_express and so on."
+  value       = { for workflow, machine in module.workflow : workflow => machine.arn }
+}
+
+output "workflow_log_groups" {
+  description = "The names of the state machines' log groups, by workflow."
+  value       = { for workflow, machine in module.workflow : workflow => machine.log_group }
+}
+
+output "activities" {
+  description = "ARNs of the activities: `delivery`, whose tasks workers pull, and `push`, whose tasks only wait."
+  value       = { for noun, activity in aws_sfn_activity.this : noun => activity.id }
+}
+
+output "bus" {
+  description = "The name of the event bus by which the workflow delivery_event asks for attempts; null without it."
+  value       = one([for bus in module.bus : bus.name])
+}
+
+output "worker_policy" {
+  description = "ARN of the IAM policy for workers of the channel activity; null without the workflow delivery_activity."
+  value       = one(aws_iam_policy.worker[*].arn)
 }
 
 output "alarms" {

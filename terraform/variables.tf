@@ -27,16 +27,19 @@ variable "functions" {
     runtime, architecture: must be the ones that the package was built for.
     memory: MB. timeout: seconds, of the functions behind the API, which has 29 s itself.
     log_level: DEBUG, INFO, WARNING or ERROR. log_retention_days: as CloudWatch Logs knows them.
-    reserved_concurrency: by function (submit, query, ack, redeliver, sweep); none is reserved without it.
+    reserved_concurrency: by function (submit, query, ack, redeliver, sweep, attempts, tasks, settle, push, job);
+    none is reserved without it. package_force_destroy: the bucket of the package may be destroyed with what
+    else is in it.
   EOT
   type = object({
-    runtime              = optional(string, "python3.13")
-    architecture         = optional(string, "arm64")
-    memory               = optional(number, 256)
-    timeout              = optional(number, 25)
-    log_level            = optional(string, "INFO")
-    log_retention_days   = optional(number, 30)
-    reserved_concurrency = optional(map(number), {})
+    runtime               = optional(string, "python3.13")
+    architecture          = optional(string, "arm64")
+    memory                = optional(number, 256)
+    timeout               = optional(number, 25)
+    log_level             = optional(string, "INFO")
+    log_retention_days    = optional(number, 30)
+    reserved_concurrency  = optional(map(number), {})
+    package_force_destroy = optional(bool, false)
   })
   default  = {}
   nullable = false
@@ -52,8 +55,8 @@ variable "functions" {
   }
 
   validation {
-    condition     = length(setsubtract(keys(var.functions.reserved_concurrency), ["submit", "query", "ack", "redeliver", "sweep"])) == 0
-    error_message = "functions.reserved_concurrency is by function: submit, query, ack, redeliver or sweep. Those of channels and timers are in their own settings."
+    condition     = length(setsubtract(keys(var.functions.reserved_concurrency), ["submit", "query", "ack", "redeliver", "sweep", "attempts", "tasks", "settle", "push", "job"])) == 0
+    error_message = "functions.reserved_concurrency is by function: submit, query, ack, redeliver, sweep, attempts, tasks, settle, push or job. Those of channels and timers are in their own settings."
   }
 }
 
@@ -138,6 +141,11 @@ variable "timers" {
     condition     = var.timers.timeout >= 2 && var.timers.timeout <= 900
     error_message = "timers.timeout must be 2 to 900 seconds."
   }
+
+  validation {
+    condition     = var.timers.batch_size >= 1 && var.timers.batch_size <= 10 && floor(var.timers.batch_size) == var.timers.batch_size
+    error_message = "timers.batch_size must be a whole number from 1 to 10: a larger batch waits to fill, and timers may not."
+  }
 }
 
 variable "channels" {
@@ -145,8 +153,10 @@ variable "channels" {
     The ways to reach targets, by name: webhook, email. Each has a queue and a function of its own.
     paused: messages are taken in and wait. timeout: seconds, of the function; the queue's visibility
     timeout is six times that. send_seconds: the most that one sending may take. lease: seconds for which
-    an attempt is its function's alone; by default twice the timeout. memory: MB.
-    maximum_concurrency: of the queue. reserved_concurrency: none is reserved without it.
+    an attempt is its function's alone; by default twice the timeout. memory: MB. batch_size: messages that
+    the function takes at once; over 10 it needs a batch_window. batch_window: seconds for which a batch may
+    wait to fill; attempts come later by as much. maximum_concurrency: of the queue. reserved_concurrency: none
+    is reserved without it.
   EOT
   type = map(object({
     paused               = optional(bool, false)
@@ -155,6 +165,7 @@ variable "channels" {
     lease                = optional(number)
     memory               = optional(number, 256)
     batch_size           = optional(number, 10)
+    batch_window         = optional(number, 0)
     maximum_concurrency  = optional(number, 10)
     reserved_concurrency = optional(number)
   }))
@@ -181,6 +192,16 @@ variable "channels" {
   validation {
     condition     = alltrue([for c in values(var.channels) : c.lease == null ? true : c.timeout < c.lease && c.lease < 6 * c.timeout])
     error_message = "channels' lease must lie between the function's timeout and the queue's visibility timeout (six times that)."
+  }
+
+  validation {
+    condition     = alltrue([for c in values(var.channels) : c.batch_window >= 0 && c.batch_window <= 300 && floor(c.batch_window) == c.batch_window])
+    error_message = "channels' batch_window must be whole seconds from 0 to 300."
+  }
+
+  validation {
+    condition     = alltrue([for c in values(var.channels) : c.batch_size >= 1 && c.batch_size <= (c.batch_window >= 1 ? 10000 : 10) && floor(c.batch_size) == c.batch_size])
+    error_message = "channels' batch_size must be 1 to 10; with a batch_window of at least 1 second, up to 10000."
   }
 }
 
@@ -398,7 +419,8 @@ variable "api" {
   description = <<-EOT
     The REST API. rate, burst: requests a second over all callers. url_template: the base of ACK URLs
     when it is not the API's own, with {api_id} and {stage}. domain_name, certificate_arn: a domain of your
-    own, with TLS 1.2 at least; the API's own address is then closed. access_logs: one line a
+    own, with TLS 1.2 at least; the API's own address is then closed, unless a workflow needs it.
+    invoke_domain: where workflows find the API, with {api_id} and {region}; by default AWS's own. access_logs: one line a
     request, without its query. account_role: make the role by which API Gateway writes logs; there
     is one for all APIs of an account and region, so false where another stack has made it.
   EOT
@@ -406,6 +428,7 @@ variable "api" {
     rate            = optional(number, 1000)
     burst           = optional(number, 2000)
     url_template    = optional(string, "")
+    invoke_domain   = optional(string, "")
     domain_name     = optional(string)
     certificate_arn = optional(string)
     access_logs     = optional(bool, true)
@@ -413,6 +436,67 @@ variable "api" {
   })
   default  = {}
   nullable = false
+
+  validation {
+    condition     = var.api.invoke_domain == "" || can(regex("^[a-z0-9.-]*\\{api_id\\}([a-z0-9.-]|\\{region\\})+$", var.api.invoke_domain))
+    error_message = "api.invoke_domain must be a host name with {api_id}, such as {api_id}.execute-api.{region}.amazonaws.com."
+  }
+}
+
+variable "workflows" {
+  description = "The workflows that messages may choose instead of the queues, each with its state machine; none with []."
+  type        = set(string)
+  default = [
+    "delivery_poll", "poll_express", "delivery_stop_on_ack", "delivery_callback", "delivery_event", "delivery_activity",
+    "delivery_push", "delivery_job_poller",
+  ]
+  nullable = false
+
+  validation {
+    condition = length(setsubtract(var.workflows, [
+      "delivery_poll", "poll_express", "delivery_stop_on_ack", "delivery_callback", "delivery_event", "delivery_activity",
+      "delivery_push", "delivery_job_poller",
+    ])) == 0
+    error_message = "workflows must be delivery_poll, poll_express, delivery_stop_on_ack, delivery_callback, delivery_event, delivery_activity, delivery_push or delivery_job_poller."
+  }
+
+  validation {
+    condition     = !contains(var.workflows, "delivery_job_poller") || contains(keys(var.channels), "webhook")
+    error_message = "workflows must not have delivery_job_poller without the channel webhook: it asks webhook targets for their jobs."
+  }
+}
+
+variable "workflow_settings" {
+  description = <<-EOT
+    What holds for all workflows. heartbeat: seconds after which a worker that is not heard of counts as dead.
+    activity_lease: seconds for which an attempt is the worker's alone that took it. log_level,
+    express_log_level: what standard and Express machines log (ALL, ERROR, FATAL, OFF). include_execution_data:
+    log the states' inputs and outputs too.
+  EOT
+  type = object({
+    heartbeat              = optional(number, 60)
+    activity_lease         = optional(number, 300)
+    log_level              = optional(string, "ERROR")
+    express_log_level      = optional(string, "ERROR")
+    include_execution_data = optional(bool, false)
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = var.workflow_settings.heartbeat >= 3 && var.workflow_settings.heartbeat <= 3600 && floor(var.workflow_settings.heartbeat) == var.workflow_settings.heartbeat
+    error_message = "workflow_settings.heartbeat must be whole seconds from 3 to 3600."
+  }
+
+  validation {
+    condition     = var.workflow_settings.activity_lease >= 1 && var.workflow_settings.activity_lease <= 43200 && floor(var.workflow_settings.activity_lease) == var.workflow_settings.activity_lease
+    error_message = "workflow_settings.activity_lease must be whole seconds from 1 to 43200 (12 hours)."
+  }
+
+  validation {
+    condition     = alltrue([for level in [var.workflow_settings.log_level, var.workflow_settings.express_log_level] : contains(["ALL", "ERROR", "FATAL", "OFF"], level)])
+    error_message = "workflow_settings' log levels must be ALL, ERROR, FATAL or OFF."
+  }
 }
 
 variable "table" {
@@ -429,7 +513,7 @@ variable "table" {
 variable "alarms" {
   description = <<-EOT
     When people are called. period: seconds. queue_age: seconds that a channel's queue may be late; a
-    timer queue has the longest hop on top. errors, throttles: of one function in a period.
+    timer queue has the longest hop on top. errors, throttles: of one function or workflow in a period.
     api_5xx: answers 5xx of the API in a period. tell_ok: mail the end of an alarm too; a new stack then
     sends one such mail for each alarm at once.
   EOT

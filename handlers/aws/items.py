@@ -6,7 +6,7 @@ from typing import Any
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 
 from handlers.delivery.channel import Kind
-from handlers.delivery.message import ATTEMPTS_KEPT, Attempt, Record, Status
+from handlers.delivery.message import ATTEMPTS_KEPT, Attempt, Record, Scheduler, Status
 
 Item = Mapping[str, Any]
 
@@ -22,6 +22,11 @@ def wire(value: Any) -> Any:
 def slot(attempt: int) -> str:
     """Where the record keeps an attempt: a ring, so that a year of attempts stays bounded."""
     return str(attempt % ATTEMPTS_KEPT)
+
+
+def stored(scheduler: Scheduler) -> str | None:
+    """A scheduler as items have it: an item without one is the queues'."""
+    return None if scheduler is Scheduler.QUEUES else str(scheduler)
 
 
 def to_item(record: Record) -> dict[str, Any]:
@@ -49,6 +54,8 @@ def to_item(record: Record) -> dict[str, Any]:
         "attempt": record.attempt,
         "sweep_shard": record.shard,
         "sweep_at": record.sweep_at,
+        "scheduler": stored(record.scheduler),
+        "workflow": record.workflow,
         "attempts": {},
         "dues": {},
     }
@@ -73,6 +80,9 @@ def from_item(item: Item) -> Record:
         body_hash=v["body_hash"],
         max_attempts=_int(v.get("max_attempts")),
         labels=v.get("labels", {}),
+        scheduler=Scheduler(v.get("scheduler", Scheduler.QUEUES)),
+        workflow=v.get("workflow"),
+        task=v.get("task"),
         status=Status(v["status"]),
         life=int(v["life"]),
         base=int(v["base"]),

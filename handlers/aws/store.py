@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from handlers.aws.errors import ConditionFailed, mapped
-from handlers.aws.items import from_item, slot, to_item, wire
+from handlers.aws.items import from_item, slot, stored, to_item, wire
 from handlers.aws.listing import Listing, Place
 from handlers.aws.updates import Update
 from handlers.delivery.channel import Outcome
 from handlers.delivery.errors import Unavailable
-from handlers.delivery.message import SHARDS, UNDELIVERED, Record, Status, hash_target, shard_of
+from handlers.delivery.message import SHARDS, UNDELIVERED, Record, Scheduler, Status, hash_target, shard_of
 from handlers.delivery.ports import Claim, Ending, Move, Page, Stale
 from handlers.delivery.schedule import MAX_DELAYS
 
@@ -23,9 +23,9 @@ _READ_ROUNDS = 3
 _SHARDS = [str(shard) for shard in range(SHARDS)]
 _WITHOUT_PAYLOAD = (
     "id", "caller", "target", "channel", "content_type", "schedule", "created_at", "expires_at", "due_at",
-    "body_hash", "max_attempts", "labels", "status", "life", "base", "attempt", "token", "lease_until", "claims",
-    "sweep_at", "sweeps", "untold", "ended_at", "reason", "nack_reason", "acked_at", "late_ack_at", "attempts",
-    "dues",
+    "body_hash", "max_attempts", "labels", "scheduler", "workflow", "task", "status", "life", "base", "attempt",
+    "token", "lease_until", "claims", "sweep_at", "sweeps", "untold", "ended_at", "reason", "nack_reason", "acked_at",
+    "late_ack_at", "attempts", "dues",
 )  # fmt: skip
 
 
@@ -98,7 +98,9 @@ class DynamoStore:
             update.set_expression("sweep_at", f"{update.value(claim.now + claim.grace)} + {delay}")
         update.set("attempt", claim.attempt).set("status", str(Status.AWAITING_ACK)).remove("sweeps")
         update.when("attempt", claim.attempt - 1).when("base", claim.base)
-        update.when("due_at", claim.now, "<=")
+        update.when("due_at", claim.now, "<=").when_within("max_attempts", step)
+        if claim.task is not None:
+            update.set("task", claim.task).when("scheduler", str(Scheduler.WORKFLOW))
         return self._update(claim.message_id, update)
 
     def reclaim(self, claim: Claim, seen: Record) -> Record:
@@ -108,6 +110,8 @@ class DynamoStore:
         update.set("sweep_at", claim.now + seen.delay * 1000 + claim.grace).remove("sweeps")
         update.when("attempt", seen.attempt).when("token", seen.token)
         update.when("lease_until", claim.now, "<=")
+        if claim.task is not None:
+            update.set("task", claim.task)
         return self._update(claim.message_id, update)
 
     @staticmethod
@@ -149,9 +153,11 @@ class DynamoStore:
         update.set(f"{path}.ms", outcome.latency_ms).set(f"{path}.h", outcome.http_status)
         return update.when(f"{path}.c", claimed.claim)
 
-    def move(self, seen: Record, move: Move, reason: str) -> Record:
+    def move(self, seen: Record, move: Move, reason: str | None) -> Record:
         """See `Store.move`."""
-        update = Update().set("due_at", move.due_at).set("token", move.token).set("nack_reason", reason)
+        update = Update().set("due_at", move.due_at).set("token", move.token)
+        if reason is not None:
+            update.set("nack_reason", reason)
         update.when_open().when("attempt", seen.attempt).when("token", seen.token or None)
         return self._update(seen.id, update)
 
@@ -181,10 +187,18 @@ class DynamoStore:
         update = Update().remove("untold", "sweep_shard", "sweep_at")
         self._succeeds(record.id, update.when("untold", record.untold))
 
-    def postpone_sweep(self, record: Record, sweep_at: int, sweeps: int) -> bool:
+    def postpone_sweep(self, record: Record, sweep_at: int, sweeps: int, scheduler: Scheduler | None = None) -> bool:
         """See `Store.postpone_sweep`."""
         update = Update().set("sweep_at", sweep_at).set("sweeps", sweeps)
+        if scheduler is not None:
+            update.set("scheduler", stored(scheduler))
         return self._succeeds(record.id, update.when("sweep_at", record.sweep_at).when_open())
+
+    def hand_over(self, record: Record) -> bool:
+        """See `Store.hand_over`."""
+        update = Update().remove("scheduler").when_open()
+        update.when("scheduler", str(Scheduler.WORKFLOW)).when("life", record.life)
+        return self._succeeds(record.id, update)
 
     def reopen(self, seen: Record, reopened: Record) -> Record:
         """See `Store.reopen`."""
@@ -192,7 +206,8 @@ class DynamoStore:
         for field in ("life", "base", "due_at", "expires_at", "sweep_at"):
             update.set(field, getattr(reopened, field))
         update.set("status", str(reopened.status)).set("sweep_shard", reopened.shard)
-        update.remove("sweeps", "ended_at", "reason", "ttl", "undelivered_shard", "lease_until")
+        update.set("scheduler", stored(reopened.scheduler))
+        update.remove("sweeps", "ended_at", "reason", "ttl", "undelivered_shard", "lease_until", "task")
         update.when("status", str(seen.status)).when("life", seen.life)
         update.when("late_ack_at", None).when("untold", None)
         return self._update(seen.id, update)

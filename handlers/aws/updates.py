@@ -58,6 +58,12 @@ class Update:
         self.conditions.append(condition)
         return self
 
+    def when_within(self, path: str, value: Any) -> Self:
+        """Go through only if the attribute, should there be one, is at least so much."""
+        name = self.name(path)
+        self.conditions.append(f"(attribute_not_exists({name}) OR {name} >= {self.value(value)})")
+        return self
+
     def when_open(self) -> Self:
         """Go through only if the message may still be attempted."""
         return self._when_status(OPEN)

@@ -60,6 +60,13 @@ class Webhook:
 
     def send(self, parcel: Parcel, deadline_seconds: float) -> Outcome:
         """POST the payload once, in at most `deadline_seconds`."""
+        return self._exchange("POST", parcel, deadline_seconds)
+
+    def ask(self, parcel: Parcel, deadline_seconds: float) -> Outcome:
+        """GET the state of a message's job: 202 under way, `until-ack: ack` done, 410 given up."""
+        return self._exchange("GET", parcel, deadline_seconds)
+
+    def _exchange(self, method: str, parcel: Parcel, deadline_seconds: float) -> Outcome:
         if deadline_seconds <= 0:
             return Outcome(Kind.FAILED, "no_time")
         deadline = Deadline(deadline_seconds, self._monotonic)
@@ -72,7 +79,7 @@ class Webhook:
         headers = self._headers(parcel)
         started = self._monotonic()
         try:
-            outcome = self._attempt(url, parcel.payload, headers, deadline)
+            outcome = self._attempt(method, url, parcel.payload, headers, deadline)
         except FAULTS as error:
             outcome = unanswered(error)
         except ValueError:
@@ -80,13 +87,13 @@ class Webhook:
             outcome = Outcome(Kind.FAILED, "unsendable")
         return replace(outcome, latency_ms=round((self._monotonic() - started) * 1000))
 
-    def _attempt(self, url: Url, payload: bytes, headers: dict[str, str], deadline: Deadline) -> Outcome:
+    def _attempt(self, method: str, url: Url, payload: bytes, headers: dict[str, str], deadline: Deadline) -> Outcome:
         with self._connection(url, deadline) as sock:
             reading = deadline.sooner(self._settings.read_timeout)
             exchange = _Exchange(url, BoundedSocket(sock, reading, MAX_HEAD + MAX_BODY))
             # Some answer before they have read it all, and hang up: the answer counts.
             with suppress(BrokenPipeError, ConnectionResetError):
-                exchange.request("POST", url.path, payload, headers)
+                exchange.request(method, url.path, payload or None, headers)
             response = exchange.getresponse()
             outcome = answered(
                 response.status,
@@ -123,9 +130,8 @@ class Webhook:
             "webhook-timestamp": str(int(now.timestamp())),
             "webhook-signature": sign(self._secret_of(parcel.target), parcel.message_id, now, parcel.payload),
             "until-ack-attempt": str(parcel.attempt),
-            "until-ack-url": parcel.ack_url,
-            "until-ack-nack-url": parcel.nack_url,
             "connection": "close",
+            **({"until-ack-url": parcel.ack_url, "until-ack-nack-url": parcel.nack_url} if parcel.ack_url else {}),
         }
 
 

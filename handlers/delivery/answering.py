@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from handlers.delivery.capability import Capability, Keyring
 from handlers.delivery.errors import Forbidden, NotFound, Unavailable
 from handlers.delivery.jobs import Timer
-from handlers.delivery.message import Record, Status
+from handlers.delivery.message import Record, Scheduler, Status
 from handlers.delivery.ports import Clock, Log, Move, NewToken, Queues, Stale, Store
 from handlers.delivery.telling import Teller
 
@@ -63,6 +63,9 @@ class Desk:
 
     def _again(self, record: Record) -> Answered | None:
         """Answer an ACK for an ended message; None when it was redelivered meanwhile."""
+        # Whoever closed the record may have died before it completed what waits.
+        if not record.open:
+            self.teller.release(record)
         if record.status is Status.DELIVERED:
             return Answered(record.id, record.status)
         if record.late_ack_at is not None:
@@ -84,6 +87,7 @@ class Desk:
         for _ in range(RACES):
             record = self._own(self.store.get(capability.message_id), capability)
             if not record.open:
+                self.teller.release(record)
                 return Answered(record.id, record.status, late=record.status is not Status.REJECTED)
             try:
                 if retry_after is None:
@@ -104,10 +108,12 @@ class Desk:
         now = self.clock()
         due_at = max(record.due_at, now + retry_after * 1000)
         token = self.new_token()
-        timer = Timer(record.id, record.attempt, token)
-        post = timer.post(record, min(due_at, record.expires_at), now, self.queues.timers, self.timer_cap)
-        if self.queues.send([post]):
-            raise Unavailable("sqs", "SendMessageBatch.Failed")
+        if record.scheduler is Scheduler.QUEUES:
+            timer = Timer(record.id, record.attempt, token)
+            post = timer.post(record, min(due_at, record.expires_at), now, self.queues.timers, self.timer_cap)
+            if self.queues.send([post]):
+                raise Unavailable("sqs", "SendMessageBatch.Failed")
+        # An execution learns of it when it asks too early.
         moved = self.store.move(record, Move(due_at, token), reason)
         return Answered(moved.id, moved.status)
 

@@ -41,6 +41,14 @@ class Forbidden(Exception):
     """The caller or its capability may not do this. Deliberately carries nothing (HTTP 403)."""
 
 
+class Over(Exception):
+    """An execution has nothing more to ask for; `status` says how the message stands (HTTP 410)."""
+
+    def __init__(self, status: str) -> None:
+        self.status = status
+        super().__init__(status)
+
+
 class Unreadable(ValueError):
     """A queue record that can never be processed: it goes to the dead-letter queue with `reason`."""
 

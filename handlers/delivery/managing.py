@@ -3,10 +3,11 @@
 from dataclasses import dataclass, replace
 
 from handlers.delivery.errors import Conflict, Invalid, NotFound, Unavailable
-from handlers.delivery.jobs import attempt_job
-from handlers.delivery.message import OPEN, UNDELIVERED, Record, Status
-from handlers.delivery.ports import Clock, Log, Page, Queues, Stale, Store
+from handlers.delivery.message import OPEN, UNDELIVERED, Record, Scheduler, Status
+from handlers.delivery.ports import Clock, Log, Page, Stale, Store
+from handlers.delivery.starting import Starter
 from handlers.delivery.telling import Teller
+from handlers.delivery.workflows import CATALOGUE, default_life
 
 MAX_PAGE = 100
 
@@ -67,7 +68,7 @@ class Redeliverer:
     """Opens the next life of a message. `grace` in milliseconds, `default_expires_in` in seconds."""
 
     store: Store
-    queues: Queues
+    starter: Starter
     teller: Teller
     clock: Clock
     log: Log
@@ -78,7 +79,8 @@ class Redeliverer:
         """Open life k+1 of a message that ended undelivered, and make its next attempt now.
 
         Attempt numbers go on, the schedule starts anew. Raises `NotFound`, `Conflict` when the
-        message is open, was delivered or has a late ACK, and `Unavailable`.
+        message is open, was delivered or has a late ACK, `Invalid` for a life that its workflow cannot last,
+        and `Unavailable`.
         """
         record = self._told(message_id)
         if record.open:
@@ -86,27 +88,39 @@ class Redeliverer:
         if record.status is Status.DELIVERED or record.late_ack_at is not None:
             raise Conflict("delivered", "the target has acknowledged this message")
         now = self.clock()
+        lasts = self._expires_in(record, expires_in)
         reopened = replace(
             record,
             status=Status.PENDING,
             life=record.life + 1,
             base=record.attempt,
             due_at=now,
-            expires_at=now + (expires_in or self.default_expires_in) * 1000,
+            expires_at=now + lasts * 1000,
             sweep_at=now + self.grace,
             sweeps=0,
             ended_at=None,
             reason=None,
             lease_until=None,
+            scheduler=Scheduler.QUEUES if record.workflow is None else Scheduler.WORKFLOW,
+            task=None,
         )
         try:
             stored = self.store.reopen(record, reopened)
         except Stale:
             raise Conflict("open", "the message was redelivered or acknowledged meanwhile") from None
         self.log.info("redelivered", message_id=message_id, life=stored.life)
-        if self.queues.send([attempt_job(stored, stored.attempt + 1).post(stored.channel)]):
-            self.log.warning("first attempt left to the sweep", message_id=message_id)
+        self.starter.start([stored])
         return stored
+
+    def _expires_in(self, record: Record, expires_in: int | None) -> int:
+        """Seconds that the new life lasts: as asked, else the default, which an Express workflow may cut."""
+        workflow = CATALOGUE.get(record.workflow or "")
+        longest = None if workflow is None else workflow.longest
+        if expires_in is None:
+            return default_life(record.workflow, self.default_expires_in)
+        if longest is not None and expires_in > longest:
+            raise Invalid("expires_in", expires_in, f"at most {longest} for workflow {record.workflow}")
+        return expires_in
 
     def _told(self, message_id: str) -> Record:
         """The record, once its ending has been told: a new life must not swallow the alert."""

@@ -42,6 +42,13 @@ class Status(StrEnum):
     SUPERSEDED = "SUPERSEDED"
 
 
+class Scheduler(StrEnum):
+    """Who holds the time between a message's attempts."""
+
+    QUEUES = "queues"
+    WORKFLOW = "workflow"
+
+
 OPEN = frozenset({Status.PENDING, Status.AWAITING_ACK})
 UNDELIVERED = frozenset({Status.REJECTED, Status.EXPIRED, Status.EXHAUSTED, Status.CANCELLED})
 ALERTING = frozenset({Status.REJECTED, Status.EXPIRED, Status.EXHAUSTED})
@@ -79,6 +86,12 @@ class Record:
     body_hash: str
     max_attempts: int | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    scheduler: Scheduler = Scheduler.QUEUES
+    """Who holds the time now: the queues take a message over whose execution has died."""
+    workflow: str | None = None
+    """The workflow that the message was submitted for."""
+    task: str | None = None
+    """The token of the task that waits for this message's ACK. Kept after the end: every ACK completes it again."""
     status: Status = Status.PENDING
     life: int = 1
     base: int = 0
@@ -201,6 +214,8 @@ def new_record(
         due_at=now,
         body_hash=_body_hash(body),
         max_attempts=None if max_attempts is None else int(max_attempts),
+        scheduler=Scheduler(body.get("scheduler", Scheduler.QUEUES)),
+        workflow=body.get("workflow"),
         labels=_labels(body.get("labels", {})),
         sweep_at=now + grace * 1000,
     )

@@ -4,15 +4,20 @@ Every method raises `Unavailable` when the service behind it throttles or fails.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from handlers.delivery.channel import Outcome
-from handlers.delivery.message import Record, Status
+from handlers.delivery.message import Record, Scheduler, Status
 
 Clock = Callable[[], int]
 """Now, in milliseconds since the epoch."""
 NewToken = Callable[[], str]
+Pause = Callable[[float], None]
+"""Let so many seconds pass."""
+MAX_PAUSE = 1_000
+"""Milliseconds that a function may sit out: queues and executions count in whole seconds."""
 
 
 class Stale(Exception):
@@ -45,7 +50,10 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The taking of attempt n: a lease with a token. `grace` is in milliseconds."""
+    """The taking of attempt n: a lease with a token. `grace` is in milliseconds.
+
+    `task` is the token of the task that waits for the ACK, if an execution asked; it is stored with the claim.
+    """
 
     message_id: str
     attempt: int
@@ -54,6 +62,7 @@ class Claim:
     now: int
     lease_until: int
     grace: int
+    task: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +86,10 @@ class Store(Protocol):
         """Read records consistently, without payloads; those that are missing do not exist."""
 
     def claim(self, claim: Claim) -> Record:
-        """Take attempt n of an open, unexpired message whose attempt n-1 is the last and due."""
+        """Take attempt n of an open, unexpired message whose attempt n-1 is the last and due.
+
+        One that a task asks for is taken only while an execution runs the message.
+        """
 
     def reclaim(self, claim: Claim, seen: Record) -> Record:
         """Take attempt n again after its lease has passed without an outcome."""
@@ -96,8 +108,8 @@ class Store(Protocol):
         Raises `Stale` when the message has ended or moved on; the outcome is then recorded alone.
         """
 
-    def move(self, seen: Record, move: Move, reason: str) -> Record:
-        """Give an open message another due time and timer, as its target asked (NACK)."""
+    def move(self, seen: Record, move: Move, reason: str | None) -> Record:
+        """Give an open message another due time and timer, as its target asked (NACK, with a reason)."""
 
     def end(
         self, message_id: str, ending: Ending, *, seen: Record | None = None, target_hash: str | None = None
@@ -113,8 +125,14 @@ class Store(Protocol):
     def told(self, record: Record) -> None:
         """Note that the ending has been told."""
 
-    def postpone_sweep(self, record: Record, sweep_at: int, sweeps: int) -> bool:
-        """Move the sweep's time from the value that was read. False when another did it first."""
+    def postpone_sweep(self, record: Record, sweep_at: int, sweeps: int, scheduler: Scheduler | None = None) -> bool:
+        """Move the sweep's time from the value that was read; a takeover changes the scheduler too.
+
+        False when another did it first.
+        """
+
+    def hand_over(self, record: Record) -> bool:
+        """Let the queues run an open message from now on. False when an execution no longer runs this life of it."""
 
     def reopen(self, seen: Record, reopened: Record) -> Record:
         """Open the next life of an ended message, as it was seen."""
@@ -157,6 +175,30 @@ class Queues(Protocol):
 
     def age(self, channel: str) -> int:
         """How long the oldest message of a channel's queue has waited, in seconds."""
+
+
+class Executions(Protocol):
+    """The executions of the workflows."""
+
+    @property
+    def workflows(self) -> Sequence[str]:
+        """The workflows that this stack has."""
+
+    @property
+    def heartbeat(self) -> int:
+        """Seconds after which a worker that is not heard of counts as dead."""
+
+    def start(self, record: Record, now: int, generation: int = 1) -> bool:
+        """Start an execution of a message's life, the first or a later one. False when it was started before."""
+
+    def answer(self, task: str, output: Mapping[str, Any]) -> bool:
+        """Complete a waiting task. False when it came late: the task is over, or was completed before."""
+
+    def stop(self, record: Record) -> None:
+        """Stop the execution of a message's life, if it still runs."""
+
+    def beating(self, task: str) -> AbstractContextManager[None]:
+        """Send heartbeats for a task as long as the work within takes. Never raises."""
 
 
 class Topics(Protocol):

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from handlers.delivery.errors import Conflict, Invalid, Unavailable
-from handlers.delivery.jobs import attempt_job
 from handlers.delivery.message import Policy, Record, idempotent_id, message_id_for, new_record
-from handlers.delivery.ports import Clock, Log, Queues, Store
+from handlers.delivery.ports import Clock, Log, Store
+from handlers.delivery.starting import Starter
+from handlers.delivery.workflows import check_workflow, default_life
 
 WRITERS = 10
 """Puts side by side: a batch of 100 is ten rounds, and the connection pool holds ten."""
@@ -27,7 +28,7 @@ class Intake:
     """Accepts messages. `grace` in seconds; `checks`, by channel, raise `Invalid` for what it cannot send."""
 
     store: Store
-    queues: Queues
+    starter: Starter
     checks: Mapping[str, Callable[[Record], None]]
     policy: Policy
     clock: Clock
@@ -41,12 +42,12 @@ class Intake:
         """Accept messages whose fields have the right types; each is judged by itself.
 
         What was refused before (`Invalid`) keeps its place. An accepted message is in the table,
-        and its first attempt in its channel's queue; if only the latter failed, the sweep makes it.
+        and its first attempt in its channel's queue, or its execution started; if only that failed,
+        the sweep sees to it.
         """
         with ThreadPoolExecutor(WRITERS) as pool:
             results = list(pool.map(lambda body: self._put(body, caller), bodies))
-        waiting = [r.record for r in results if isinstance(r, Accepted) and _unattempted(r.record)]
-        self._enqueue(waiting)
+        self.starter.start([r.record for r in results if isinstance(r, Accepted) and _unattempted(r.record)])
         return results
 
     def _put(self, body: Mapping[str, Any] | Invalid, caller: str) -> Accepted | Invalid | Conflict | Unavailable:
@@ -55,6 +56,7 @@ class Intake:
         try:
             self._check_channel(body["channel"])
             record = self._record(body, caller)
+            check_workflow(record, self.starter.executions.workflows)
             self.checks[record.channel](record)
             existing = self.store.put(record)
         except (Invalid, Unavailable) as error:
@@ -72,8 +74,8 @@ class Intake:
 
     def _check_channel(self, channel: str) -> None:
         """A stack may do without a channel that the contract knows."""
-        if channel not in self.queues.channels:
-            raise Invalid("channel", channel, f"one of {', '.join(self.queues.channels)}")
+        if channel not in self.checks:
+            raise Invalid("channel", channel, f"one of {', '.join(sorted(self.checks))}")
 
     def _record(self, body: Mapping[str, Any], caller: str) -> Record:
         key = body.get("idempotency_key")
@@ -81,16 +83,12 @@ class Intake:
             body,
             message_id=message_id_for(self.new_seed()) if key is None else idempotent_id(caller, key),
             caller=caller,
-            policy=self.policy,
+            policy=replace(
+                self.policy, default_expires_in=default_life(body.get("workflow"), self.policy.default_expires_in)
+            ),
             now=self.clock(),
             grace=self.grace,
         )
-
-    def _enqueue(self, records: Sequence[Record]) -> None:
-        posts = [attempt_job(record, record.attempt + 1).post(record.channel) for record in records]
-        for position in self.queues.send(posts):
-            self.log.warning("first attempt left to the sweep", message_id=records[position].id)
-            self.log.count("NotEnqueued", channel=records[position].channel)
 
 
 def _unattempted(record: Record) -> bool:

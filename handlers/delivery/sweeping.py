@@ -5,11 +5,13 @@ from dataclasses import dataclass, field, replace
 
 from handlers.delivery.errors import Unavailable
 from handlers.delivery.jobs import attempt_job
-from handlers.delivery.lifecycle import End, Stop, Stuck, Tell, Try, Wait, on_sweep, sweep_again_at
-from handlers.delivery.message import Record
-from handlers.delivery.ports import Clock, Log, Queues, Stale, Store
+from handlers.delivery.lifecycle import MAX_SWEEPS, End, Stop, Stuck, Tell, Try, Wait, on_sweep, sweep_again_at
+from handlers.delivery.message import Record, Scheduler
+from handlers.delivery.ports import Clock, Executions, Log, Queues, Stale, Store
 from handlers.delivery.telling import Teller
 
+SWEPT = 1_000
+"""Its multiples are the generations that the sweep starts: one for each attempt that was long overdue."""
 PAGE = 100
 """Records read at a time: BatchGetItem's limit."""
 
@@ -31,6 +33,7 @@ class Sweeper:
 
     store: Store
     queues: Queues
+    executions: Executions
     teller: Teller
     clock: Clock
     log: Log
@@ -88,13 +91,27 @@ class Sweeper:
         if record.channel in backlogged:
             return self._postpone(record, now + self.grace, "held")
         again = sweep_again_at(record, now, self.grace)
-        if not self.store.postpone_sweep(record, again, record.sweeps + 1):
+        # From now on the queues run it: its execution has died, or was never started.
+        queued = record.channel in self.queues.channels
+        if not self.store.postpone_sweep(record, again, record.sweeps + 1, Scheduler.QUEUES if queued else None):
             return "taken by another"
+        if not queued:
+            return self._start_again(record, now)
         if self.queues.send([attempt_job(record, attempt).post(record.channel)]):
             raise Unavailable("sqs", "SendMessageBatch.Failed")
         self.log.warning("taken over", message_id=record.id, attempt=attempt, sweeps=record.sweeps + 1)
         self.log.count("TakenOver", channel=record.channel)
         return "taken over"
+
+    def _start_again(self, record: Record, now: int) -> str:
+        """For a channel that workers pull there is only an execution; one that runs is not started twice.
+
+        The last time another is started beside it: it may have died without anybody hearing of it.
+        """
+        last = record.sweeps + 1 >= MAX_SWEEPS
+        self.executions.start(record, now, SWEPT * (record.attempt + 1) if last else 1)
+        self.log.warning("waits for a worker, or for its execution", message_id=record.id, sweeps=record.sweeps + 1)
+        return "waiting for a worker"
 
     def _give_up(self, record: Record) -> str:
         """Alert once; from here only the expiry, or a person, moves the message."""

@@ -7,7 +7,8 @@ from typing import Any
 
 from handlers.delivery.errors import Unavailable
 from handlers.delivery.message import ALERTING, UNDELIVERED, Record, Status
-from handlers.delivery.ports import Clock, Ending, Log, Store, Topics
+from handlers.delivery.ports import Clock, Ending, Executions, Log, Store, Topics
+from handlers.delivery.workflows import CATALOGUE, EndedBy
 
 EVENT_VERSION = 1
 TELL_LEASE = 30_000
@@ -66,7 +67,7 @@ def alert_of(record: Record, subject: str, first: str, last: str) -> tuple[str, 
         latest = record.attempts[-1]
         lines.append(f"Latest:    attempt {latest.n} at {iso(latest.sent_at)}: {latest.reason or 'no outcome'}")
     lines += [f"Label:     {name} = {value}" for name, value in sorted(record.labels.items())]
-    lines += ["", last.replace("{id}", record.id)]
+    lines += ["", *last.replace("{id}", record.id).splitlines()]
     return f"until-ack: message {record.id} {subject}", "\n".join(map(_one_line, lines)) + "\n"
 
 
@@ -75,12 +76,22 @@ def _one_line(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)
 
 
+_TROUBLED = (
+    "The execution that delivered a message has failed. The message goes on without it.",
+    "Nothing needs to be done for this message. Look at why the execution failed: others may fail likewise.",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Teller:
-    """Ends messages and tells of it. `grace` in milliseconds, `retention` in seconds."""
+    """Ends messages and tells of it. `grace` in milliseconds, `retention` in seconds.
+
+    `executions` is None where the execution itself asks, and so learns of the end by the answer.
+    """
 
     store: Store
     topics: Topics
+    executions: Executions | None
     clock: Clock
     log: Log
     grace: int
@@ -97,6 +108,7 @@ class Teller:
     def tell(self, record: Record) -> None:
         """Publish an ending and note that it is told. Raises `Unavailable`; then it stays untold."""
         self.log.count("Ended", status=str(record.status), channel=record.channel)
+        self.release(record)
         self.topics.publish(event_of(record, "ended", record.ended_at or self.clock()))
         if record.status in ALERTING:
             self.topics.alert(*alert_of(record, f"ended {record.status}", *_UNDELIVERED))
@@ -119,6 +131,27 @@ class Teller:
         if self.store.claim_telling(record, until):
             self.tell(replace(record, untold=until))
 
+    def release(self, record: Record) -> None:
+        """Complete what waits for an ended message: its task, its execution, or nothing.
+
+        Repeats are harmless, and so is a failure: the execution finds the end by itself, later.
+        """
+        workflow = CATALOGUE.get(record.workflow or "")
+        if workflow is None or self.executions is None:
+            return
+        try:
+            if workflow.ended_by is EndedBy.STOP:
+                self.executions.stop(record)
+            elif workflow.ended_by is EndedBy.TASK:
+                answered = record.task is not None and self.executions.answer(
+                    record.task, {"status": str(record.status)}
+                )
+                if workflow.pulled and not answered:
+                    # The task that waits now has not been pulled; it might wait for a worker for ever.
+                    self.executions.stop(record)
+        except Unavailable as error:
+            self.log.warning("execution not told yet", message_id=record.id, error=str(error))
+
     def note(self, record: Record, kind: str) -> None:
         """Publish something that is not an ending; losing it loses no message."""
         try:
@@ -130,6 +163,12 @@ class Teller:
         """Tell a person that takeovers have not helped. Raises `Unavailable`."""
         self.topics.publish(event_of(record, "stuck", self.clock()))
         self.topics.alert(*alert_of(record, "is stuck", *_STUCK))
+
+    def troubled(self, record: Record, trouble: str) -> None:
+        """Tell a person that a message lost its execution. Raises `Unavailable`."""
+        self.topics.publish(event_of(record, "taken_over", self.clock()))
+        first, last = _TROUBLED
+        self.topics.alert(*alert_of(record, "lost its execution", first, f"{last}\nTrouble:   {_one_line(trouble)}"))
 
 
 def attributes_of(event: Mapping[str, Any]) -> dict[str, str]:

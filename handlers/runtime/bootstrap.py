@@ -8,24 +8,32 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol
 
 # Not where they are first needed: Lambda's Init has a whole processor for imports, an invocation its memory's share.
 import boto3
 from botocore.config import Config
 
 from handlers.delivery.answering import Desk
+from handlers.delivery.asking import Dispatcher, JobPoller, Prober, Settler
 from handlers.delivery.attempting import Courier
 from handlers.delivery.capability import Keyring
 from handlers.delivery.channel import Channel
+from handlers.delivery.errors import Invalid
 from handlers.delivery.managing import Redeliverer, Registrar
 from handlers.delivery.message import Policy, Record
-from handlers.delivery.ports import Log, Queues, Store, Topics
+from handlers.delivery.ports import Executions, Log, Queues, Store, Topics
+from handlers.delivery.starting import Starter
 from handlers.delivery.submitting import Intake
 from handlers.delivery.sweeping import Sweeper
 from handlers.delivery.telling import Teller
 from handlers.delivery.timing import Timekeeper
+from handlers.delivery.workflows import ACTIVITY, CATALOGUE
 from handlers.runtime import env
+
+if TYPE_CHECKING:
+    from handlers.channels.webhook import Webhook
 
 
 class Graves(Protocol):
@@ -33,6 +41,14 @@ class Graves(Protocol):
 
     def bury(self, source_arn: str, body: str, reason: str) -> None:
         """Send a record to the dead-letter queue of the queue that it came from."""
+        ...
+
+
+class Tasks(Protocol):
+    """Tasks of an activity, for who pulls them."""
+
+    def pull(self) -> tuple[str, str] | None:
+        """Token and input of a waiting task, if there is one within a minute."""
         ...
 
 
@@ -51,6 +67,10 @@ class World(Protocol):
 
     def clock(self) -> int:
         """Now, in milliseconds since the epoch."""
+        ...
+
+    def pause(self, seconds: float) -> None:
+        """Let so many seconds pass."""
         ...
 
     def token(self) -> str:
@@ -73,6 +93,14 @@ class World(Protocol):
         """The topics, by their ARNs."""
         ...
 
+    def executions(self, machines: Mapping[str, str], channels: Mapping[str, str], heartbeat: int) -> Executions:
+        """The workflows' executions: ARNs of machines by workflow, URLs of queues by channel."""
+        ...
+
+    def tasks(self, activity: str) -> Tasks:
+        """The tasks of an activity, by its ARN."""
+        ...
+
     def graves(self, dlqs: Mapping[str, str]) -> Graves:
         """The dead-letter queues' URLs, by their source queues' ARNs."""
         ...
@@ -83,6 +111,10 @@ class World(Protocol):
 
     def channel(self, name: str) -> Channel:
         """A channel, as its environment describes it."""
+        ...
+
+    def prober(self) -> Prober:
+        """What asks targets how far they are."""
         ...
 
 
@@ -99,6 +131,10 @@ class AwsWorld:
     def clock(self) -> int:
         """See `World.clock`."""
         return time.time_ns() // 1_000_000
+
+    def pause(self, seconds: float) -> None:
+        """See `World.pause`."""
+        time.sleep(seconds)
 
     def token(self) -> str:
         """See `World.token`."""
@@ -126,6 +162,18 @@ class AwsWorld:
 
         return SnsTopics(_client("sns"), events, alerts)
 
+    def executions(self, machines: Mapping[str, str], channels: Mapping[str, str], heartbeat: int) -> Executions:
+        """See `World.executions`."""
+        from handlers.aws.workflows import SfnExecutions
+
+        return SfnExecutions(lambda: _client("stepfunctions"), machines, channels, heartbeat, self.log)
+
+    def tasks(self, activity: str) -> Tasks:
+        """See `World.tasks`."""
+        from handlers.aws.workflows import LONG_POLL, Activity
+
+        return Activity(_client("stepfunctions", LONG_POLL), activity)
+
     def graves(self, dlqs: Mapping[str, str]) -> Graves:
         """See `World.graves`."""
         from handlers.aws.queues import DeadLetters
@@ -142,8 +190,12 @@ class AwsWorld:
         """See `World.channel`."""
         return _CHANNELS[name](self)
 
+    def prober(self) -> Prober:
+        """See `World.prober`."""
+        return _webhook(self)
 
-def _webhook(world: World) -> Channel:
+
+def _webhook(world: World) -> "Webhook":
     from handlers.channels.networks import networks
     from handlers.channels.webhook import Settings, Webhook
     from handlers.delivery.signing import webhook_secret
@@ -167,7 +219,13 @@ def _email(world: World) -> Channel:
     return Email(SesMail(_client("ses", CONFIG)), e.mail_sender, e.mail_template)
 
 
-_CHANNELS: Mapping[str, Callable[[World], Channel]] = {"webhook": _webhook, "email": _email}
+def _pulled(world: World) -> Channel:
+    from handlers.channels.activity import Pulled
+
+    return Pulled()
+
+
+_CHANNELS: Mapping[str, Callable[[World], Channel]] = {"webhook": _webhook, "email": _email, ACTIVITY: _pulled}
 
 
 @cache
@@ -195,7 +253,10 @@ def world() -> World:
 def use(other: World | None) -> None:
     """Live in another world from now on; None: in the real one again."""
     _worlds[:] = [] if other is None else [other]
-    for part in (intake, courier, timekeeper, graves, desk, registrar, redeliverer, sweeper):
+    for part in (
+        intake, courier, timekeeper, graves, desk, registrar, redeliverer, sweeper, dispatcher, settler, job_poller,
+        channel_queues, push_tasks,
+    ):  # fmt: skip
         part.cache_clear()
 
 
@@ -206,7 +267,7 @@ def intake() -> Intake:
     e = env.SubmitEnv.from_env(w.environ)
     return Intake(
         store=w.store(e.table),
-        queues=w.queues(e.channel_queues, {}),
+        starter=_starter(w, e),
         checks=_checks(e),
         policy=Policy(
             schedules=e.schedules,
@@ -234,7 +295,14 @@ def _checks(e: env.SubmitEnv) -> Mapping[str, Callable[[Record], None]]:
         check_mail_address(record.target)
         check_mail_payload(record.payload, record.content_type)
 
-    return {"webhook": webhook, "email": email}
+    def activity(record: Record) -> None:
+        if not record.target.isprintable():
+            raise Invalid("target", record.target, "a name of printable characters")
+
+    checks = {"webhook": webhook, "email": email}
+    deployed = {channel: check for channel, check in checks.items() if channel in e.channel_queues}
+    pulled = any(ACTIVITY in CATALOGUE[workflow].channels for workflow in e.machines)
+    return {**deployed, ACTIVITY: activity} if pulled else deployed
 
 
 @cache
@@ -245,10 +313,12 @@ def courier() -> Courier:
     return Courier(
         store=w.store(e.table),
         queues=w.queues(e.channel_queues, e.timer_queues),
+        executions=_executions(w, e),
         channel=w.channel(e.channel),
         signer=Keyring(tuple(e.capability_keys), w.secrets(e.capability_keys), e.late_window),
         teller=_teller(w, e),
         clock=w.clock,
+        pause=w.pause,
         new_token=w.token,
         log=w.log,
         ack_base_url=e.ack_base_url,
@@ -314,7 +384,7 @@ def redeliverer() -> Redeliverer:
     e = env.RedeliverEnv.from_env(w.environ)
     return Redeliverer(
         store=w.store(e.table),
-        queues=w.queues(e.channel_queues, {}),
+        starter=_starter(w, e),
         teller=_teller(w, e),
         clock=w.clock,
         log=w.log,
@@ -331,6 +401,7 @@ def sweeper() -> Sweeper:
     return Sweeper(
         store=w.store(e.table),
         queues=w.queues(e.channel_queues, {}),
+        executions=_executions(w, e, e.channel_queues),
         teller=_teller(w, e),
         clock=w.clock,
         log=w.log,
@@ -339,10 +410,83 @@ def sweeper() -> Sweeper:
     )
 
 
-def _teller(w: World, e: env.TellingEnv) -> Teller:
+@cache
+def dispatcher() -> Dispatcher:
+    """What `attempts` consists of."""
+    w = world()
+    e = env.AttemptsEnv.from_env(w.environ)
+    return Dispatcher(
+        store=w.store(e.table),
+        queues=w.queues(e.channel_queues, {}),
+        teller=_teller(w, e, asked=True),
+        clock=w.clock,
+        log=w.log,
+    )
+
+
+@cache
+def settler() -> Settler:
+    """What `settle` consists of."""
+    w = world()
+    e = env.SettleEnv.from_env(w.environ)
+    return Settler(
+        store=w.store(e.table),
+        queues=w.queues(e.channel_queues, e.timer_queues),
+        executions=_executions(w, e, e.channel_queues),
+        teller=_teller(w, e, asked=True),
+        clock=w.clock,
+        pause=w.pause,
+        log=w.log,
+        timer_cap=e.timer_cap,
+    )
+
+
+@cache
+def job_poller() -> JobPoller:
+    """What `job` consists of."""
+    w = world()
+    e = env.JobEnv.from_env(w.environ)
+    return JobPoller(
+        store=w.store(e.table),
+        prober=w.prober(),
+        teller=_teller(w, e, asked=True),
+        clock=w.clock,
+        log=w.log,
+        send_seconds=e.send_seconds,
+    )
+
+
+@cache
+def push_tasks() -> Tasks:
+    """The activity whose tasks `push` pulls."""
+    w = world()
+    return w.tasks(env.PushEnv.from_env(w.environ).push_activity)
+
+
+@cache
+def channel_queues() -> Queues:
+    """The queues that `push` fills."""
+    w = world()
+    return w.queues(env.PushEnv.from_env(w.environ).channel_queues, {})
+
+
+def _starter(w: World, e: env.SubmitEnv | env.RedeliverEnv) -> Starter:
+    queues = w.queues(e.channel_queues, {})
+    return Starter(queues=queues, executions=_executions(w, e, e.channel_queues), clock=w.clock, log=w.log)
+
+
+def _executions(
+    w: World, e: env.SubmitEnv | env.TellingEnv, channel_queues: Mapping[str, str] = MappingProxyType({})
+) -> Executions:
+    return w.executions(e.machines, channel_queues, e.heartbeat)
+
+
+def _teller(w: World, e: env.TellingEnv, *, asked: bool = False) -> Teller:
+    """`asked`: for an execution, which learns of an end by the answer and must not be stopped or completed for it."""
     return Teller(
         store=w.store(e.table),
         topics=w.topics(e.events_topic, e.alerts_topic),
+        executions=None if asked else _executions(w, e),
         clock=w.clock,
         log=w.log,
         grace=e.sweep_grace * 1000,

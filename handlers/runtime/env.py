@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from handlers.delivery.capability import MIN_LATE_WINDOW
 from handlers.delivery.schedule import SQS_MAX_DELAY
+from handlers.delivery.workflows import CATALOGUE
 
 
 class BadEnvironment(Exception):
@@ -35,7 +36,7 @@ class Env:
             variable, (read, limit) = f.name.upper(), f.metadata["kind"]
             text = environ.get(variable)
             if text is None or text == "":
-                if f.default is MISSING:
+                if f.default is MISSING and f.default_factory is MISSING:
                     raise BadEnvironment(variable, f"set: {limit}")
                 continue
             try:
@@ -90,6 +91,13 @@ def _string_map(text: str) -> dict[str, str]:
     return dict(value)
 
 
+def _machines(text: str) -> dict[str, str]:
+    machines = json.loads(text)
+    if not all(isinstance(arn, str) and name in CATALOGUE for name, arn in machines.items()):
+        raise ValueError(text)
+    return dict(machines)
+
+
 def _timers(text: str) -> dict[int, str]:
     timers = {int(delay): url for delay, url in _string_map(text).items()}
     if min(timers) < 1:
@@ -126,6 +134,8 @@ _STRING_MAP: VariableKind = (_string_map, "a JSON object of strings, not empty")
 _TIMERS: VariableKind = (_timers, "a JSON object of queue URLs by delay in seconds")
 _KEYS: VariableKind = (_keys, 'a JSON list of {"id", "secret"}, the signing key first')
 _SCHEDULES: VariableKind = (_schedules, 'a JSON object of lists of seconds by name, with "default"')
+_MACHINES: VariableKind = (_machines, "a JSON object of state machine ARNs by workflow")
+_HEARTBEAT: VariableKind = _whole(3, 3600)
 _NETWORKS: VariableKind = (_networks, "a JSON list of CIDR blocks")
 
 
@@ -141,9 +151,11 @@ class SubmitEnv(Env):
     sweep_grace: int = _var(_LONG)
     webhook_allow_http: bool = _var(_FLAG, default=False)
     webhook_allowed_networks: tuple[str, ...] = _var(_NETWORKS, default=())
+    machines: dict[str, str] = field(default_factory=dict, metadata={"kind": _MACHINES})
+    heartbeat: int = _var(_HEARTBEAT, default=60)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TellingEnv(Env):
     """Of the functions that end messages and tell of it."""
 
@@ -152,9 +164,11 @@ class TellingEnv(Env):
     alerts_topic: str = _var(_TEXT)
     sweep_grace: int = _var(_LONG)
     retention: int = _var(_LONG)
+    machines: dict[str, str] = field(default_factory=dict, metadata={"kind": _MACHINES})
+    heartbeat: int = _var(_HEARTBEAT, default=60)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeliverEnv(TellingEnv):
     """Of the functions `deliver-<channel>`."""
 
@@ -188,7 +202,7 @@ class EmailEnv(Env):
     mail_template: str = _var(_TEXT)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CheckAckEnv(TellingEnv):
     """Of the function `check-ack`."""
 
@@ -204,7 +218,7 @@ class BuryingEnv(Env):
     dlqs: dict[str, str] = _var(_STRING_MAP)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AckEnv(TellingEnv):
     """Of the function `ack`."""
 
@@ -213,12 +227,43 @@ class AckEnv(TellingEnv):
     capability_keys: dict[str, str] = _var(_KEYS)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptsEnv(TellingEnv):
+    """Of the function `attempts`."""
+
+    channel_queues: dict[str, str] = _var(_STRING_MAP)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettleEnv(TellingEnv):
+    """Of the function `settle`."""
+
+    channel_queues: dict[str, str] = _var(_STRING_MAP)
+    timer_queues: dict[int, str] = _var(_TIMERS)
+    timer_cap: int = _var(_whole(1, SQS_MAX_DELAY))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEnv(TellingEnv):
+    """Of the function `job`, beside `WebhookEnv`."""
+
+    send_seconds: float = _var(_SECONDS)
+
+
 @dataclass(frozen=True, slots=True)
+class PushEnv(Env):
+    """Of the function `push`."""
+
+    push_activity: str = _var(_TEXT)
+    channel_queues: dict[str, str] = _var(_STRING_MAP)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QueryEnv(TellingEnv):
     """Of the function `query`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RedeliverEnv(TellingEnv):
     """Of the function `redeliver`."""
 
@@ -226,7 +271,7 @@ class RedeliverEnv(TellingEnv):
     default_expires_in: int = _var(_LONG)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SweepEnv(TellingEnv):
     """Of the function `sweep`."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
-from handlers.delivery.errors import Conflict, Forbidden, Invalid, NotFound, TooLarge, Unavailable
+from handlers.delivery.errors import Conflict, Forbidden, Invalid, NotFound, Over, TooLarge, Unavailable
 from handlers.delivery.message import is_message_id
 from handlers.runtime.bootstrap import world
 
@@ -115,6 +115,8 @@ def problem_of(error: Exception) -> dict[str, Any]:
             return _problem(404, "not-found", "There is no such message", "unknown, or deleted after its retention")
         case Forbidden():
             return _problem(403, "forbidden", "Not with this capability", "the capability is not valid here")
+        case Over():
+            return _problem(410, "over", "Nothing more to ask for", error.status)
         case Unavailable():
             return _problem(503, "unavailable", "Try again", "a service behind this one is busy or failing")
     raise error

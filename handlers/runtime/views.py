@@ -23,6 +23,8 @@ def summary(record: Record) -> dict[str, Any]:
         "expires_at": iso(record.expires_at),
         "schedule": list(record.schedule),
         "max_attempts": record.max_attempts,
+        "scheduler": str(record.scheduler),
+        "workflow": record.workflow,
         "labels": dict(record.labels),
         "next_attempt_at": iso(record.due_at) if _goes_on(record) else None,
         "ended_at": _iso(record.ended_at),

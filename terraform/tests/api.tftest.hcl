@@ -11,24 +11,30 @@ variables {
   account_role       = true
   log_retention_days = 30
 
-  functions = {
-    submit    = { name = "ua-submit", invoke_arn = "arn:aws:apigateway:eu-central-1:lambda:path/2015-03-31/functions/submit/invocations" }
-    query     = { name = "ua-query", invoke_arn = "arn:aws:apigateway:eu-central-1:lambda:path/2015-03-31/functions/query/invocations" }
-    redeliver = { name = "ua-redeliver", invoke_arn = "arn:aws:apigateway:eu-central-1:lambda:path/2015-03-31/functions/redeliver/invocations" }
-    ack       = { name = "ua-ack", invoke_arn = "arn:aws:apigateway:eu-central-1:lambda:path/2015-03-31/functions/ack/invocations" }
+  functions = { submit = "ua-submit", query = "ua-query", redeliver = "ua-redeliver", ack = "ua-ack", attempts = "ua-attempts", tasks = "ua-tasks" }
+  integrations = {
+    submit    = "arn:aws:apigateway:eu-central-1:lambda:path/2015-03-31/functions/submit/invocations"
+    query     = "arn:aws:apigateway:eu-central-1:lambda:path/2015-03-31/functions/query/invocations"
+    redeliver = "arn:aws:apigateway:eu-central-1:lambda:path/2015-03-31/functions/redeliver/invocations"
+    ack       = "arn:aws:apigateway:eu-central-1:lambda:path/2015-03-31/functions/ack/invocations"
+    attempts  = "arn:aws:apigateway:eu-central-1:lambda:path/2015-03-31/functions/attempts/invocations"
+    tasks     = "arn:aws:apigateway:eu-central-1:lambda:path/2015-03-31/functions/tasks/invocations"
   }
 
   routes = {
-    "POST /messages"                = "submit"
-    "POST /messages/batch"          = "submit"
-    "GET /messages"                 = "query"
-    "GET /messages/{id}"            = "query"
-    "DELETE /messages/{id}"         = "query"
-    "POST /messages/{id}/redeliver" = "redeliver"
-    "GET /messages/{id}/ack"        = "ack"
-    "POST /messages/{id}/ack"       = "ack"
-    "POST /messages/{id}/nack"      = "ack"
-    "POST /acks"                    = "ack"
+    "POST /messages"                    = "submit"
+    "POST /messages/batch"              = "submit"
+    "GET /messages"                     = "query"
+    "GET /messages/{id}"                = "query"
+    "DELETE /messages/{id}"             = "query"
+    "POST /messages/{id}/redeliver"     = "redeliver"
+    "GET /messages/{id}/ack"            = "ack"
+    "POST /messages/{id}/ack"           = "ack"
+    "POST /messages/{id}/nack"          = "ack"
+    "POST /acks"                        = "ack"
+    "POST /internal/attempts"           = "attempts"
+    "POST /internal/tasks"              = "tasks"
+    "POST /internal/tasks/{id}/outcome" = "tasks"
   }
 }
 
@@ -45,16 +51,19 @@ run "api" {
         operation.x-amazon-apigateway-integration.type,
       ])
       }]...) == {
-      "POST /messages"                = "iam submit aws_proxy"
-      "POST /messages/batch"          = "iam submit aws_proxy"
-      "GET /messages"                 = "iam query aws_proxy"
-      "GET /messages/{id}"            = "iam query aws_proxy"
-      "DELETE /messages/{id}"         = "iam query aws_proxy"
-      "POST /messages/{id}/redeliver" = "iam redeliver aws_proxy"
-      "GET /messages/{id}/ack"        = "anyone ack aws_proxy"
-      "POST /messages/{id}/ack"       = "anyone ack aws_proxy"
-      "POST /messages/{id}/nack"      = "anyone ack aws_proxy"
-      "POST /acks"                    = "anyone ack aws_proxy"
+      "POST /messages"                    = "iam submit aws_proxy"
+      "POST /messages/batch"              = "iam submit aws_proxy"
+      "GET /messages"                     = "iam query aws_proxy"
+      "GET /messages/{id}"                = "iam query aws_proxy"
+      "DELETE /messages/{id}"             = "iam query aws_proxy"
+      "POST /messages/{id}/redeliver"     = "iam redeliver aws_proxy"
+      "GET /messages/{id}/ack"            = "anyone ack aws_proxy"
+      "POST /messages/{id}/ack"           = "anyone ack aws_proxy"
+      "POST /messages/{id}/nack"          = "anyone ack aws_proxy"
+      "POST /acks"                        = "anyone ack aws_proxy"
+      "POST /internal/attempts"           = "iam attempts aws_proxy"
+      "POST /internal/tasks"              = "iam tasks aws_proxy"
+      "POST /internal/tasks/{id}/outcome" = "iam tasks aws_proxy"
     }
     error_message = "The producers' routes must be IAM's, the targets' open to whoever has a capability, and each its function's."
   }
@@ -66,16 +75,19 @@ run "api" {
 
   assert {
     condition = { for route, permission in aws_lambda_permission.route : route => "${permission.function_name} ${trimprefix(permission.source_arn, "arn:aws:execute-api:eu-central-1:123456789012:a1b2c3d4e5")}" } == {
-      "POST /messages"                = "ua-submit /v1/POST/messages"
-      "POST /messages/batch"          = "ua-submit /v1/POST/messages/batch"
-      "GET /messages"                 = "ua-query /v1/GET/messages"
-      "GET /messages/{id}"            = "ua-query /v1/GET/messages/*"
-      "DELETE /messages/{id}"         = "ua-query /v1/DELETE/messages/*"
-      "POST /messages/{id}/redeliver" = "ua-redeliver /v1/POST/messages/*/redeliver"
-      "GET /messages/{id}/ack"        = "ua-ack /v1/GET/messages/*/ack"
-      "POST /messages/{id}/ack"       = "ua-ack /v1/POST/messages/*/ack"
-      "POST /messages/{id}/nack"      = "ua-ack /v1/POST/messages/*/nack"
-      "POST /acks"                    = "ua-ack /v1/POST/acks"
+      "POST /messages"                    = "ua-submit /v1/POST/messages"
+      "POST /messages/batch"              = "ua-submit /v1/POST/messages/batch"
+      "GET /messages"                     = "ua-query /v1/GET/messages"
+      "GET /messages/{id}"                = "ua-query /v1/GET/messages/*"
+      "DELETE /messages/{id}"             = "ua-query /v1/DELETE/messages/*"
+      "POST /messages/{id}/redeliver"     = "ua-redeliver /v1/POST/messages/*/redeliver"
+      "GET /messages/{id}/ack"            = "ua-ack /v1/GET/messages/*/ack"
+      "POST /messages/{id}/ack"           = "ua-ack /v1/POST/messages/*/ack"
+      "POST /messages/{id}/nack"          = "ua-ack /v1/POST/messages/*/nack"
+      "POST /acks"                        = "ua-ack /v1/POST/acks"
+      "POST /internal/attempts"           = "ua-attempts /v1/POST/internal/attempts"
+      "POST /internal/tasks"              = "ua-tasks /v1/POST/internal/tasks"
+      "POST /internal/tasks/{id}/outcome" = "ua-tasks /v1/POST/internal/tasks/*/outcome"
     }
     error_message = "The API may invoke a function for its own routes only."
   }
@@ -127,6 +139,62 @@ run "api" {
   assert {
     condition     = aws_iam_role.account[0].name == "ua-api-logs" && aws_api_gateway_account.this[0].cloudwatch_role_arn == aws_iam_role.account[0].arn
     error_message = "API Gateway must have a role to write logs."
+  }
+}
+
+run "an_api_without_workflows" {
+  command = plan
+  module {
+    source = "./modules/api"
+  }
+
+  variables {
+    left_out = ["POST /internal/attempts", "POST /internal/tasks", "POST /internal/tasks/{id}/outcome"]
+    routes = {
+      "POST /messages"                = "submit"
+      "POST /messages/batch"          = "submit"
+      "GET /messages"                 = "query"
+      "GET /messages/{id}"            = "query"
+      "DELETE /messages/{id}"         = "query"
+      "POST /messages/{id}/redeliver" = "redeliver"
+      "GET /messages/{id}/ack"        = "ack"
+      "POST /messages/{id}/ack"       = "ack"
+      "POST /messages/{id}/nack"      = "ack"
+      "POST /acks"                    = "ack"
+    }
+  }
+
+  assert {
+    condition     = length([for path in keys(local.body.paths) : path if startswith(path, "/internal")]) == 0 && length(local.body.paths) == 7
+    error_message = "What is left out must not be in the API."
+  }
+}
+
+run "refuses_a_route_that_is_left_out" {
+  command = plan
+  module {
+    source = "./modules/api"
+  }
+  variables {
+    left_out = ["POST /acks"]
+  }
+  expect_failures = [aws_api_gateway_rest_api.this]
+}
+
+run "an_api_at_a_domain_with_workflows" {
+  command = plan
+  module {
+    source = "./modules/api"
+  }
+
+  variables {
+    domain      = { name = "messages.example.com", certificate_arn = "arn:aws:acm:eu-central-1:123456789012:certificate/11111111-2222-3333-4444-555555555555" }
+    own_address = true
+  }
+
+  assert {
+    condition     = !aws_api_gateway_rest_api.this.disable_execute_api_endpoint && output.url == "https://messages.example.com/v1"
+    error_message = "Step Functions knows the API by its own address alone, which must then stay open."
   }
 }
 
@@ -184,17 +252,20 @@ run "refuses_a_route_without_operation" {
   }
   variables {
     routes = {
-      "POST /messages"                = "submit"
-      "POST /messages/batch"          = "submit"
-      "GET /messages"                 = "query"
-      "GET /messages/{id}"            = "query"
-      "DELETE /messages/{id}"         = "query"
-      "POST /messages/{id}/redeliver" = "redeliver"
-      "GET /messages/{id}/ack"        = "ack"
-      "POST /messages/{id}/ack"       = "ack"
-      "POST /messages/{id}/nack"      = "ack"
-      "POST /acks"                    = "ack"
-      "GET /acks"                     = "ack"
+      "POST /messages"                    = "submit"
+      "POST /messages/batch"              = "submit"
+      "GET /messages"                     = "query"
+      "GET /messages/{id}"                = "query"
+      "DELETE /messages/{id}"             = "query"
+      "POST /messages/{id}/redeliver"     = "redeliver"
+      "GET /messages/{id}/ack"            = "ack"
+      "POST /messages/{id}/ack"           = "ack"
+      "POST /messages/{id}/nack"          = "ack"
+      "POST /acks"                        = "ack"
+      "GET /acks"                         = "ack"
+      "POST /internal/attempts"           = "attempts"
+      "POST /internal/tasks"              = "tasks"
+      "POST /internal/tasks/{id}/outcome" = "tasks"
     }
   }
   expect_failures = [aws_api_gateway_rest_api.this]

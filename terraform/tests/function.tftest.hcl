@@ -8,7 +8,7 @@ variables {
   name        = "ua-check-ack"
   description = "Answers timers."
   handler     = "handlers.check_ack.handler"
-  package     = { path = "tests/package.txt", runtime = "python3.13", architecture = "arm64" }
+  package     = { bucket = "ua-package", key = "package.zip", version = "v1", hash = "c29tZXRoaW5n", runtime = "python3.13", architecture = "arm64" }
   timeout     = 20
 }
 
@@ -26,7 +26,7 @@ run "a_reader_of_queues" {
       Messages = { actions = ["dynamodb:UpdateItem"], resources = ["arn:aws:dynamodb:eu-central-1:123456789012:table/ua-messages"] }
     }
     sources = {
-      timer-15s = { arn = "arn:aws:sqs:eu-central-1:123456789012:ua-timer-15s", batch_size = 5, maximum_concurrency = 2 }
+      timer-15s = { arn = "arn:aws:sqs:eu-central-1:123456789012:ua-timer-15s", batch_size = 5000, window = 3, maximum_concurrency = 2 }
       timer-4h  = { arn = "arn:aws:sqs:eu-central-1:123456789012:ua-timer-4h", enabled = false }
     }
   }
@@ -80,9 +80,9 @@ run "a_reader_of_queues" {
   }
 
   assert {
-    condition = { for name, source in aws_lambda_event_source_mapping.this : name => [source.event_source_arn, source.enabled, source.batch_size, source.scaling_config[0].maximum_concurrency, join(",", source.function_response_types)] } == {
-      timer-15s = ["arn:aws:sqs:eu-central-1:123456789012:ua-timer-15s", true, 5, 2, "ReportBatchItemFailures"]
-      timer-4h  = ["arn:aws:sqs:eu-central-1:123456789012:ua-timer-4h", false, 10, 10, "ReportBatchItemFailures"]
+    condition = { for name, source in aws_lambda_event_source_mapping.this : name => [source.event_source_arn, source.enabled, source.batch_size, source.maximum_batching_window_in_seconds, source.scaling_config[0].maximum_concurrency, join(",", source.function_response_types)] } == {
+      timer-15s = ["arn:aws:sqs:eu-central-1:123456789012:ua-timer-15s", true, 5000, 3, 2, "ReportBatchItemFailures"]
+      timer-4h  = ["arn:aws:sqs:eu-central-1:123456789012:ua-timer-4h", false, 10, 0, 10, "ReportBatchItemFailures"]
     }
     error_message = "Each queue must be read as set, with failures reported record by record."
   }
@@ -103,8 +103,13 @@ run "a_reader_of_queues" {
   }
 
   assert {
-    condition     = aws_lambda_function.this.source_code_hash == filebase64sha256("tests/package.txt") && aws_lambda_function.this.runtime == "python3.13" && join(",", aws_lambda_function.this.architectures) == "arm64"
+    condition     = aws_lambda_function.this.source_code_hash == "c29tZXRoaW5n" && aws_lambda_function.this.runtime == "python3.13" && join(",", aws_lambda_function.this.architectures) == "arm64"
     error_message = "The package's content must decide whether the function is updated."
+  }
+
+  assert {
+    condition     = aws_lambda_function.this.s3_bucket == "ua-package" && aws_lambda_function.this.s3_key == "package.zip" && aws_lambda_function.this.s3_object_version == "v1"
+    error_message = "The function must be made from the package that was uploaded, in that version."
   }
 
   assert {
@@ -119,7 +124,7 @@ run "an_asynchronous_function" {
   }
 
   variables {
-    failures = ["arn:aws:sqs:eu-central-1:123456789012:ua-sweep-dlq"]
+    failures = [{ queue = "arn:aws:sqs:eu-central-1:123456789012:ua-sweep-dlq" }]
   }
 
   assert {
@@ -177,13 +182,13 @@ run "refuses_settings_out_of_range" {
   variables {
     name                 = "a name"
     description          = format("%257s", "x")
-    package              = { path = "tests/package.txt", runtime = "python3.14", architecture = "arm64" }
+    package              = { bucket = "ua-package", key = "package.zip", version = "v1", hash = "c29tZXRoaW5n", runtime = "python3.14", architecture = "arm64" }
     memory               = 64
     timeout              = 901
     reserved_concurrency = 0
     statements           = { All = { actions = ["sqs:*"], resources = ["*"] } }
-    sources              = { a = { arn = "arn:aws:sqs:eu-central-1:123456789012:a", batch_size = 11 } }
-    failures             = ["arn:aws:sqs:eu-central-1:123456789012:a", "arn:aws:sqs:eu-central-1:123456789012:b"]
+    sources              = { a = { arn = "arn:aws:sqs:eu-central-1:123456789012:a", batch_size = 10001, window = 1 } }
+    failures             = [{ queue = "arn:aws:sqs:eu-central-1:123456789012:a" }, { queue = "arn:aws:sqs:eu-central-1:123456789012:b" }]
     log_retention_days   = 31
   }
   expect_failures = [
@@ -198,10 +203,49 @@ run "refuses_other_settings_out_of_range" {
     source = "./modules/function"
   }
   variables {
-    package = { path = "tests/package.txt", runtime = "python3.13", architecture = "i386" }
-    memory  = 128.5
-    timeout = 0.5
-    sources = { a = { arn = "arn:aws:sqs:eu-central-1:123456789012:a", maximum_concurrency = 1 } }
+    package  = { bucket = "ua-package", key = "package.zip", version = "v1", hash = "c29tZXRoaW5n", runtime = "python3.13", architecture = "i386" }
+    memory   = 128.5
+    timeout  = 0.5
+    sources  = { a = { arn = "arn:aws:sqs:eu-central-1:123456789012:a", maximum_concurrency = 1 } }
+    failures = [{ queue = "arn:aws:sqs:eu-central-1:123456789012:a", retries = 3 }]
   }
-  expect_failures = [var.package, var.memory, var.timeout, var.sources]
+  expect_failures = [var.package, var.memory, var.timeout, var.sources, var.failures]
+}
+
+run "refuses_a_large_batch_without_a_window" {
+  command = plan
+  module {
+    source = "./modules/function"
+  }
+  variables {
+    sources = { a = { arn = "arn:aws:sqs:eu-central-1:123456789012:a", batch_size = 11 } }
+  }
+  expect_failures = [var.sources]
+}
+
+run "refuses_a_window_of_more_than_5_minutes" {
+  command = plan
+  module {
+    source = "./modules/function"
+  }
+  variables {
+    sources  = { a = { arn = "arn:aws:sqs:eu-central-1:123456789012:a", window = 301 } }
+    failures = [{ queue = "arn:aws:sqs:eu-central-1:123456789012:a", max_age = 59 }]
+  }
+  expect_failures = [var.sources, var.failures]
+}
+
+run "an_asynchronous_function_that_is_tried_again" {
+  command = plan
+  module {
+    source = "./modules/function"
+  }
+  variables {
+    failures = [{ queue = "arn:aws:sqs:eu-central-1:123456789012:ua-settle-dlq", retries = 2, max_age = 3600 }]
+  }
+
+  assert {
+    condition     = aws_lambda_function_event_invoke_config.this[0].maximum_retry_attempts == 2 && aws_lambda_function_event_invoke_config.this[0].maximum_event_age_in_seconds == 3600
+    error_message = "A failed invocation must be retried as set."
+  }
 }

@@ -60,6 +60,47 @@ override_resource {
   override_during = plan
 }
 
+# State machines are not planned by the provider, which would ask AWS whether their definitions are valid.
+override_resource {
+  target          = module.until_ack.module.workflow["delivery_poll"].aws_sfn_state_machine.this
+  override_during = plan
+}
+
+override_resource {
+  target          = module.until_ack.module.workflow["poll_express"].aws_sfn_state_machine.this
+  override_during = plan
+}
+
+override_resource {
+  target          = module.until_ack.module.workflow["delivery_stop_on_ack"].aws_sfn_state_machine.this
+  override_during = plan
+}
+
+override_resource {
+  target          = module.until_ack.module.workflow["delivery_callback"].aws_sfn_state_machine.this
+  override_during = plan
+}
+
+override_resource {
+  target          = module.until_ack.module.workflow["delivery_event"].aws_sfn_state_machine.this
+  override_during = plan
+}
+
+override_resource {
+  target          = module.until_ack.module.workflow["delivery_activity"].aws_sfn_state_machine.this
+  override_during = plan
+}
+
+override_resource {
+  target          = module.until_ack.module.workflow["delivery_push"].aws_sfn_state_machine.this
+  override_during = plan
+}
+
+override_resource {
+  target          = module.until_ack.module.workflow["delivery_job_poller"].aws_sfn_state_machine.this
+  override_during = plan
+}
+
 override_resource {
   target = module.until_ack.module.api.aws_api_gateway_rest_api.this
   values = {

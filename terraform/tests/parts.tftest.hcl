@@ -282,19 +282,23 @@ run "alarms" {
     dead_letters = { webhook = "ua-webhook-dlq" }
     queues       = { webhook = { name = "ua-webhook", max_age = 300 } }
     functions    = { query = { name = "ua-query", in_loop = false }, check-ack = { name = "ua-check-ack", in_loop = true } }
+    machines     = { delivery_poll = "arn:aws:states:eu-central-1:123456789012:stateMachine:ua-delivery-poll" }
     api          = { name = "ua-api", stage = "v1" }
   }
 
   assert {
     condition = { for name, alarm in output.alarms : name => [alarm.metric, join(" ", [for k, v in alarm.dimensions : "${k}=${v}"]), alarm.threshold] } == {
-      ua-webhook-dead-letters = ["AWS/SQS ApproximateNumberOfMessagesVisible", "QueueName=ua-webhook-dlq", 1]
-      ua-webhook-age          = ["AWS/SQS ApproximateAgeOfOldestMessage", "QueueName=ua-webhook", 300]
-      ua-query-errors         = ["AWS/Lambda Errors", "FunctionName=ua-query", 2]
-      ua-query-throttles      = ["AWS/Lambda Throttles", "FunctionName=ua-query", 3]
-      ua-check-ack-errors     = ["AWS/Lambda Errors", "FunctionName=ua-check-ack", 2]
-      ua-check-ack-throttles  = ["AWS/Lambda Throttles", "FunctionName=ua-check-ack", 3]
-      ua-check-ack-recursion  = ["AWS/Lambda RecursiveInvocationsDropped", "FunctionName=ua-check-ack", 1]
-      ua-api-5xx              = ["AWS/ApiGateway 5XXError", "ApiName=ua-api Stage=v1", 4]
+      ua-webhook-dead-letters    = ["AWS/SQS ApproximateNumberOfMessagesVisible", "QueueName=ua-webhook-dlq", 1]
+      ua-webhook-age             = ["AWS/SQS ApproximateAgeOfOldestMessage", "QueueName=ua-webhook", 300]
+      ua-query-errors            = ["AWS/Lambda Errors", "FunctionName=ua-query", 2]
+      ua-query-throttles         = ["AWS/Lambda Throttles", "FunctionName=ua-query", 3]
+      ua-check-ack-errors        = ["AWS/Lambda Errors", "FunctionName=ua-check-ack", 2]
+      ua-check-ack-throttles     = ["AWS/Lambda Throttles", "FunctionName=ua-check-ack", 3]
+      ua-check-ack-recursion     = ["AWS/Lambda RecursiveInvocationsDropped", "FunctionName=ua-check-ack", 1]
+      ua-delivery-poll-failed    = ["AWS/States ExecutionsFailed", "StateMachineArn=arn:aws:states:eu-central-1:123456789012:stateMachine:ua-delivery-poll", 2]
+      ua-delivery-poll-timed-out = ["AWS/States ExecutionsTimedOut", "StateMachineArn=arn:aws:states:eu-central-1:123456789012:stateMachine:ua-delivery-poll", 2]
+      ua-delivery-poll-throttled = ["AWS/States ExecutionThrottled", "StateMachineArn=arn:aws:states:eu-central-1:123456789012:stateMachine:ua-delivery-poll", 3]
+      ua-api-5xx                 = ["AWS/ApiGateway 5XXError", "ApiName=ua-api Stage=v1", 4]
     }
     error_message = "Each fault must have its alarm, on the right metric."
   }
@@ -311,14 +315,17 @@ run "alarms" {
 
   assert {
     condition = { for name, alarm in output.alarms : name => regex("docs/operations\\.md#[a-z0-9-]+$", alarm.description) } == {
-      ua-webhook-dead-letters = "docs/operations.md#dead-letters"
-      ua-webhook-age          = "docs/operations.md#queue-age"
-      ua-query-errors         = "docs/operations.md#function-errors"
-      ua-query-throttles      = "docs/operations.md#function-throttles"
-      ua-check-ack-errors     = "docs/operations.md#function-errors"
-      ua-check-ack-throttles  = "docs/operations.md#function-throttles"
-      ua-check-ack-recursion  = "docs/operations.md#recursion"
-      ua-api-5xx              = "docs/operations.md#api-5xx"
+      ua-webhook-dead-letters    = "docs/operations.md#dead-letters"
+      ua-webhook-age             = "docs/operations.md#queue-age"
+      ua-query-errors            = "docs/operations.md#function-errors"
+      ua-query-throttles         = "docs/operations.md#function-throttles"
+      ua-check-ack-errors        = "docs/operations.md#function-errors"
+      ua-check-ack-throttles     = "docs/operations.md#function-throttles"
+      ua-check-ack-recursion     = "docs/operations.md#recursion"
+      ua-delivery-poll-failed    = "docs/operations.md#workflow-failures"
+      ua-delivery-poll-timed-out = "docs/operations.md#workflow-failures"
+      ua-delivery-poll-throttled = "docs/operations.md#workflow-throttles"
+      ua-api-5xx                 = "docs/operations.md#api-5xx"
     }
     error_message = "Each alarm must say where to read what to do."
   }

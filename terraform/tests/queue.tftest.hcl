@@ -57,12 +57,73 @@ run "queues" {
       arn                = "arn:aws:sqs:eu-central-1:123456789012:ua-timer-4h"
       url                = "https://sqs.eu-central-1.amazonaws.com/123456789012/a-queue"
       name               = "ua-timer-4h"
+      policy             = aws_sqs_queue.this["timer"].policy
       delay              = 900
       visibility_timeout = 120
       retention          = 345600
     }
     error_message = "The outputs must say what a queue is."
   }
+}
+
+run "a_queue_that_rules_send_to" {
+  command = plan
+  module {
+    source = "./modules/queue"
+  }
+
+  variables {
+    queues = {
+      webhook = {
+        name    = "ua-webhook", consumer_timeout = 20, consumer_window = 5, visibility_timeout = 125
+        senders = { "events.amazonaws.com" = ["arn:aws:events:eu-central-1:123456789012:rule/ua-attempts/ua-attempts-webhook"] }
+      }
+    }
+  }
+
+  assert {
+    condition = jsondecode(aws_sqs_queue.this["webhook"].policy).Statement == [
+      {
+        Sid       = "OnlyOverTls"
+        Effect    = "Deny"
+        Principal = "*"
+        Action    = "sqs:*"
+        Resource  = "arn:aws:sqs:eu-central-1:123456789012:ua-webhook"
+        Condition = { Bool = { "aws:SecureTransport" = "false" } }
+      },
+      {
+        Sid       = "FromEvents"
+        Effect    = "Allow"
+        Principal = { Service = "events.amazonaws.com" }
+        Action    = "sqs:SendMessage"
+        Resource  = "arn:aws:sqs:eu-central-1:123456789012:ua-webhook"
+        Condition = { ArnEquals = { "aws:SourceArn" = ["arn:aws:events:eu-central-1:123456789012:rule/ua-attempts/ua-attempts-webhook"] } }
+      },
+    ]
+    error_message = "EventBridge may send for that one rule, and nothing comes without TLS."
+  }
+}
+
+run "refuses_a_visibility_timeout_that_forgets_the_window" {
+  command = plan
+  module {
+    source = "./modules/queue"
+  }
+  variables {
+    queues = { q = { name = "q", consumer_timeout = 20, consumer_window = 5, visibility_timeout = 124 } }
+  }
+  expect_failures = [aws_sqs_queue.this]
+}
+
+run "refuses_senders_that_are_no_services_to_a_queue" {
+  command = plan
+  module {
+    source = "./modules/queue"
+  }
+  variables {
+    queues = { q = { name = "q", consumer_timeout = 20, visibility_timeout = 120, senders = { "*" = ["arn:aws:events:eu-central-1:123456789012:rule/r"] } } }
+  }
+  expect_failures = [var.queues]
 }
 
 run "dead_letters_of_a_queue" {

@@ -27,6 +27,9 @@ variables {
 
   package_path = "tests/package.txt"
   alert_emails = ["ops@example.com"]
+
+  # For these the provider would ask AWS whether their definitions are valid.
+  workflows = []
 }
 
 run "delays_of_zero_and_the_like" {
@@ -162,8 +165,52 @@ run "a_channel_without_its_sender_and_no_time_to_connect" {
   command = plan
 
   variables {
-    channels = { email = {} }
-    webhook  = { connect_timeout = 0 }
+    channels  = { email = {} }
+    workflows = []
+    webhook   = { connect_timeout = 0 }
   }
   expect_failures = [var.mail_sender, var.webhook]
+}
+
+run "workflows_that_are_not_in_the_catalogue" {
+  command = plan
+
+  variables {
+    workflows         = ["delivery_poll", "delivery_by_pigeon"]
+    workflow_settings = { heartbeat = 2 }
+    api               = { invoke_domain = "api.example.com" }
+    timers            = { batch_size = 11 }
+  }
+  expect_failures = [var.workflows, var.workflow_settings, var.api, var.timers]
+}
+
+run "jobs_without_webhooks" {
+  command = plan
+
+  variables {
+    workflows         = ["delivery_job_poller"]
+    mail_sender       = "messages@example.com"
+    workflow_settings = { activity_lease = 0 }
+    channels          = { email = {} }
+  }
+  expect_failures = [var.workflows, var.workflow_settings]
+}
+
+run "log_levels_that_step_functions_does_not_know_and_a_large_batch_without_a_window" {
+  command = plan
+
+  variables {
+    workflow_settings = { express_log_level = "DEBUG" }
+    channels          = { webhook = { batch_size = 11 } }
+  }
+  expect_failures = [var.workflow_settings, var.channels]
+}
+
+run "a_window_of_more_than_5_minutes" {
+  command = plan
+
+  variables {
+    channels = { webhook = { batch_window = 301 } }
+  }
+  expect_failures = [var.channels]
 }

@@ -66,6 +66,47 @@ override_resource {
   override_during = plan
 }
 
+# State machines are not planned by the provider, which would ask AWS whether their definitions are valid.
+override_resource {
+  target          = module.workflow["delivery_poll"].aws_sfn_state_machine.this
+  override_during = plan
+}
+
+override_resource {
+  target          = module.workflow["poll_express"].aws_sfn_state_machine.this
+  override_during = plan
+}
+
+override_resource {
+  target          = module.workflow["delivery_stop_on_ack"].aws_sfn_state_machine.this
+  override_during = plan
+}
+
+override_resource {
+  target          = module.workflow["delivery_callback"].aws_sfn_state_machine.this
+  override_during = plan
+}
+
+override_resource {
+  target          = module.workflow["delivery_event"].aws_sfn_state_machine.this
+  override_during = plan
+}
+
+override_resource {
+  target          = module.workflow["delivery_activity"].aws_sfn_state_machine.this
+  override_during = plan
+}
+
+override_resource {
+  target          = module.workflow["delivery_push"].aws_sfn_state_machine.this
+  override_during = plan
+}
+
+override_resource {
+  target          = module.workflow["delivery_job_poller"].aws_sfn_state_machine.this
+  override_during = plan
+}
+
 override_resource {
   target = module.api.aws_api_gateway_rest_api.this
   values = {
@@ -88,7 +129,7 @@ variables {
 
   channels = {
     webhook = { timeout = 30, send_seconds = 20, lease = 45, reserved_concurrency = 10 }
-    email   = { paused = true, batch_size = 5, maximum_concurrency = 3 }
+    email   = { paused = true, batch_size = 500, batch_window = 5, maximum_concurrency = 3 }
   }
 
   schedules = { patient = [3600, 86400] }
@@ -102,17 +143,17 @@ run "stack" {
   assert {
     condition = { for noun, queue in merge(module.channel_queue.queues, module.timer_queue.queues) : noun => [queue.name, queue.delay, queue.visibility_timeout, queue.retention] } == {
       webhook   = ["ua-webhook", 0, 180, 345600]
-      email     = ["ua-email", 0, 120, 345600]
+      email     = ["ua-email", 0, 125, 345600]
       timer-15s = ["ua-timer-15s", 15, 120, 345600]
       timer-30s = ["ua-timer-30s", 30, 120, 345600]
       timer-4h  = ["ua-timer-4h", 900, 120, 345600]
     }
-    error_message = "There must be a queue a channel and a timer, delayed by at most SQS's 900 s, with six times their function's timeout."
+    error_message = "There must be a queue a channel and a timer, delayed by at most SQS's 900 s, with six times their function's timeout and the batches' window."
   }
 
   assert {
-    condition     = keys(output.queues) == ["email", "timer-15s", "timer-30s", "timer-4h", "webhook"] && keys(output.dlqs) == ["alerts", "email", "events", "sweep", "timer-15s", "timer-30s", "timer-4h", "webhook"]
-    error_message = "Every queue must have a dead-letter queue, and so must the topics and the sweep."
+    condition     = keys(output.queues) == ["email", "timer-15s", "timer-30s", "timer-4h", "webhook"] && keys(output.dlqs) == ["alerts", "attempts", "email", "events", "settle", "sweep", "timer-15s", "timer-30s", "timer-4h", "webhook"]
+    error_message = "Every queue must have a dead-letter queue, and so must the topics, the bus, the sweep and settle."
   }
 
   assert {
@@ -125,22 +166,27 @@ run "stack" {
       sweep           = "ua-sweep"
       deliver-webhook = "ua-deliver-webhook"
       deliver-email   = "ua-deliver-email"
+      attempts        = "ua-attempts"
+      tasks           = "ua-tasks"
+      settle          = "ua-settle"
+      push            = "ua-push"
+      job             = "ua-job"
     }
     error_message = "There must be a function for each part, by its name."
   }
 
   assert {
-    condition     = alltrue([for noun, function in local.functions : function.recursive_loop == "Allow" || noun == "query"])
+    condition     = alltrue([for noun, function in local.functions : function.recursive_loop == "Allow" || contains(["query", "tasks", "job"], noun)])
     error_message = "Lambda must not end the loop: every function that is in it, or sends into it, must say so."
   }
 
   assert {
-    condition = { for name, source in merge(module.deliver["webhook"].sources, module.deliver["email"].sources, module.check_ack.sources) : name => [source.arn, source.batch_size, source.maximum_concurrency, source.enabled, join(",", source.response_types)] } == {
-      webhook   = ["arn:aws:sqs:eu-central-1:123456789012:ua-webhook", 10, 10, true, "ReportBatchItemFailures"]
-      email     = ["arn:aws:sqs:eu-central-1:123456789012:ua-email", 5, 3, false, "ReportBatchItemFailures"]
-      timer-15s = ["arn:aws:sqs:eu-central-1:123456789012:ua-timer-15s", 10, 10, true, "ReportBatchItemFailures"]
-      timer-30s = ["arn:aws:sqs:eu-central-1:123456789012:ua-timer-30s", 10, 10, true, "ReportBatchItemFailures"]
-      timer-4h  = ["arn:aws:sqs:eu-central-1:123456789012:ua-timer-4h", 10, 10, true, "ReportBatchItemFailures"]
+    condition = { for name, source in merge(module.deliver["webhook"].sources, module.deliver["email"].sources, module.check_ack.sources) : name => [source.arn, source.batch_size, source.window, source.maximum_concurrency, source.enabled, join(",", source.response_types)] } == {
+      webhook   = ["arn:aws:sqs:eu-central-1:123456789012:ua-webhook", 10, 0, 10, true, "ReportBatchItemFailures"]
+      email     = ["arn:aws:sqs:eu-central-1:123456789012:ua-email", 500, 5, 3, false, "ReportBatchItemFailures"]
+      timer-15s = ["arn:aws:sqs:eu-central-1:123456789012:ua-timer-15s", 10, 0, 10, true, "ReportBatchItemFailures"]
+      timer-30s = ["arn:aws:sqs:eu-central-1:123456789012:ua-timer-30s", 10, 0, 10, true, "ReportBatchItemFailures"]
+      timer-4h  = ["arn:aws:sqs:eu-central-1:123456789012:ua-timer-4h", 10, 0, 10, true, "ReportBatchItemFailures"]
     }
     error_message = "Each queue must be read by its function as set; a paused channel's is not read."
   }
@@ -159,7 +205,7 @@ run "stack" {
 
   assert {
     condition = { for noun, names in {
-      common    = ["POWERTOOLS_LOG_LEVEL", "POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_SERVICE_NAME", "SWEEP_GRACE", "TABLE"]
+      common    = ["HEARTBEAT", "MACHINES", "POWERTOOLS_LOG_LEVEL", "POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_SERVICE_NAME", "SWEEP_GRACE", "TABLE"]
       submit    = ["CHANNEL_QUEUES", "DEFAULT_EXPIRES_IN", "MAX_PAYLOAD_BYTES", "SCHEDULES", "WEBHOOK_ALLOWED_NETWORKS", "WEBHOOK_ALLOW_HTTP"]
       query     = ["ALERTS_TOPIC", "EVENTS_TOPIC", "RETENTION"]
       redeliver = ["ALERTS_TOPIC", "CHANNEL_QUEUES", "DEFAULT_EXPIRES_IN", "EVENTS_TOPIC", "RETENTION"]
@@ -175,16 +221,27 @@ run "stack" {
         "ACK_BASE_URL", "ALERTS_TOPIC", "CAPABILITY_KEYS", "CHANNEL", "CHANNEL_QUEUES", "DLQS", "EVENTS_TOPIC", "LATE_WINDOW",
         "LEASE_SECONDS", "MAIL_SENDER", "MAIL_TEMPLATE", "RETENTION", "SEND_SECONDS", "TIMER_CAP", "TIMER_QUEUES",
       ]
+      attempts = ["ALERTS_TOPIC", "CHANNEL_QUEUES", "EVENTS_TOPIC", "RETENTION"]
+      tasks = [
+        "ACK_BASE_URL", "ALERTS_TOPIC", "CAPABILITY_KEYS", "CHANNEL", "CHANNEL_QUEUES", "EVENTS_TOPIC", "LATE_WINDOW", "LEASE_SECONDS",
+        "RETENTION", "SEND_SECONDS", "TIMER_CAP", "TIMER_QUEUES",
+      ]
+      settle = ["ALERTS_TOPIC", "CHANNEL_QUEUES", "EVENTS_TOPIC", "RETENTION", "TIMER_CAP", "TIMER_QUEUES"]
+      push   = ["CHANNEL_QUEUES", "PUSH_ACTIVITY"]
+      job = [
+        "ALERTS_TOPIC", "CONNECT_TIMEOUT", "EVENTS_TOPIC", "READ_TIMEOUT", "RETENTION", "SEND_SECONDS", "WEBHOOK_ALLOWED_NETWORKS",
+        "WEBHOOK_ALLOW_HTTP", "WEBHOOK_KEY",
+      ]
       } : noun => sort(names) if noun != "common" } == { for noun, function in local.functions : noun => sort([
         for name in keys(function.environment) : name
-        if !contains(["POWERTOOLS_LOG_LEVEL", "POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_SERVICE_NAME", "SWEEP_GRACE", "TABLE"], name)
+        if !contains(["HEARTBEAT", "MACHINES", "POWERTOOLS_LOG_LEVEL", "POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_SERVICE_NAME", "SWEEP_GRACE", "TABLE"], name)
     ]) }
     error_message = "Each function must be told what it reads, and nothing else."
   }
 
   assert {
-    condition     = alltrue([for noun, function in local.functions : function.environment["POWERTOOLS_SERVICE_NAME"] == noun && function.environment["TABLE"] == "ua-messages" && function.environment["SWEEP_GRACE"] == "60"])
-    error_message = "Each function must know its name, the table and the sweep's grace."
+    condition     = alltrue([for noun, function in local.functions : function.environment["POWERTOOLS_SERVICE_NAME"] == noun && (noun == "push" ? !contains(keys(function.environment), "TABLE") : function.environment["TABLE"] == "ua-messages" && function.environment["SWEEP_GRACE"] == "60")])
+    error_message = "Each function must know its name, the table and the sweep's grace; push has no part in the table."
   }
 
   assert {
@@ -238,14 +295,15 @@ run "stack" {
 
   assert {
     condition = toset(output.alarms) == toset(concat(
-      [for noun in ["webhook", "email", "timer-15s", "timer-30s", "timer-4h", "events", "alerts", "sweep"] : "ua-${noun}-dead-letters"],
+      [for noun in ["webhook", "email", "timer-15s", "timer-30s", "timer-4h", "events", "alerts", "sweep", "attempts", "settle"] : "ua-${noun}-dead-letters"],
       [for noun in ["webhook", "email", "timer-15s", "timer-30s", "timer-4h"] : "ua-${noun}-age"],
       [for noun in keys(output.functions) : "ua-${noun}-errors"],
       [for noun in keys(output.functions) : "ua-${noun}-throttles"],
-      [for noun in keys(output.functions) : "ua-${noun}-recursion" if noun != "query"],
+      [for noun in keys(output.functions) : "ua-${noun}-recursion" if !contains(["query", "tasks", "job"], noun)],
+      flatten([for workflow in keys(output.machines) : [for fault in ["failed", "timed-out", "throttled"] : "ua-${replace(workflow, "_", "-")}-${fault}"]]),
       ["ua-api-5xx"],
     ))
-    error_message = "Every dead-letter queue, every queue, every function and the API must be watched."
+    error_message = "Every dead-letter queue, every queue, every function, every workflow and the API must be watched."
   }
 
   assert {
@@ -263,7 +321,7 @@ run "stack" {
   assert {
     # Its own log streams, and the two services that know no resources.
     condition = toset(flatten([for noun, function in local.functions : [for s in jsondecode(function.policy).Statement : [for resource in s.Resource : "${s.Sid} ${resource}" if strcontains(resource, "*")]]])) == toset(concat(
-      ["QueueAges *", "Traces *"],
+      ["QueueAges *", "Traces *", "CompleteTasks *", "KeepTasksAlive *", "StopExecutions arn:aws:states:eu-central-1:123456789012:execution:ua-delivery-stop-on-ack:*", "StopExecutions arn:aws:states:eu-central-1:123456789012:execution:ua-delivery-activity:*", "StopExecutions arn:aws:states:eu-central-1:123456789012:execution:ua-delivery-push:*"],
       [for noun, name in output.functions : "Logs arn:aws:logs:eu-central-1:123456789012:log-group:/aws/lambda/${name}:*"],
     ))
     error_message = "No policy may have a wildcard beyond those that are commented."
@@ -281,6 +339,7 @@ run "stack" {
 
   assert {
     condition = { for s in jsondecode(module.api_function["submit"].policy).Statement : s.Sid => "${join(" ", s.Action)} on ${join(" ", [for r in s.Resource : replace(r, "/^arn:aws:[a-z]+:eu-central-1:123456789012:/", "")])}" } == {
+      Start         = "states:StartExecution on stateMachine:ua-delivery-activity stateMachine:ua-delivery-callback stateMachine:ua-delivery-event stateMachine:ua-delivery-job-poller stateMachine:ua-delivery-poll stateMachine:ua-delivery-push stateMachine:ua-delivery-stop-on-ack stateMachine:ua-poll-express"
       FirstAttempts = "sqs:SendMessage on ua-email ua-webhook"
       Logs          = "logs:CreateLogStream logs:PutLogEvents on log-group:/aws/lambda/ua-submit:*"
       Messages      = "dynamodb:PutItem on table/ua-messages"
@@ -291,43 +350,53 @@ run "stack" {
 
   assert {
     condition = { for s in jsondecode(module.api_function["query"].policy).Statement : s.Sid => "${join(" ", s.Action)} on ${join(" ", [for r in s.Resource : replace(r, "/^arn:aws:[a-z]+:eu-central-1:123456789012:/", "")])}" } == {
-      Listings      = "dynamodb:Query on table/ua-messages/index/by-target table/ua-messages/index/overdue table/ua-messages/index/undelivered"
-      Logs          = "logs:CreateLogStream logs:PutLogEvents on log-group:/aws/lambda/ua-query:*"
-      Messages      = "dynamodb:BatchGetItem dynamodb:GetItem dynamodb:UpdateItem on table/ua-messages"
-      Tell          = "sns:Publish on ua-events ua-alerts"
-      TellEncrypted = "kms:Decrypt kms:GenerateDataKey on key/11111111-2222-3333-4444-555555555555"
-      Traces        = "xray:PutTelemetryRecords xray:PutTraceSegments on *"
+      CompleteTasks  = "states:SendTaskSuccess on *"
+      StopExecutions = "states:StopExecution on execution:ua-delivery-stop-on-ack:* execution:ua-delivery-activity:* execution:ua-delivery-push:*"
+      Listings       = "dynamodb:Query on table/ua-messages/index/by-target table/ua-messages/index/overdue table/ua-messages/index/undelivered"
+      Logs           = "logs:CreateLogStream logs:PutLogEvents on log-group:/aws/lambda/ua-query:*"
+      Messages       = "dynamodb:BatchGetItem dynamodb:GetItem dynamodb:UpdateItem on table/ua-messages"
+      Tell           = "sns:Publish on ua-events ua-alerts"
+      TellEncrypted  = "kms:Decrypt kms:GenerateDataKey on key/11111111-2222-3333-4444-555555555555"
+      Traces         = "xray:PutTelemetryRecords xray:PutTraceSegments on *"
     }
     error_message = "query may read, list and cancel."
   }
 
   assert {
     condition = { for s in jsondecode(module.api_function["redeliver"].policy).Statement : s.Sid => "${join(" ", s.Action)} on ${join(" ", [for r in s.Resource : replace(r, "/^arn:aws:[a-z]+:eu-central-1:123456789012:/", "")])}" } == {
-      Logs          = "logs:CreateLogStream logs:PutLogEvents on log-group:/aws/lambda/ua-redeliver:*"
-      Messages      = "dynamodb:GetItem dynamodb:UpdateItem on table/ua-messages"
-      NextAttempts  = "sqs:SendMessage on ua-email ua-webhook"
-      Tell          = "sns:Publish on ua-events ua-alerts"
-      TellEncrypted = "kms:Decrypt kms:GenerateDataKey on key/11111111-2222-3333-4444-555555555555"
-      Traces        = "xray:PutTelemetryRecords xray:PutTraceSegments on *"
+      CompleteTasks  = "states:SendTaskSuccess on *"
+      Start          = "states:StartExecution on stateMachine:ua-delivery-activity stateMachine:ua-delivery-callback stateMachine:ua-delivery-event stateMachine:ua-delivery-job-poller stateMachine:ua-delivery-poll stateMachine:ua-delivery-push stateMachine:ua-delivery-stop-on-ack stateMachine:ua-poll-express"
+      StopExecutions = "states:StopExecution on execution:ua-delivery-stop-on-ack:* execution:ua-delivery-activity:* execution:ua-delivery-push:*"
+      Logs           = "logs:CreateLogStream logs:PutLogEvents on log-group:/aws/lambda/ua-redeliver:*"
+      Messages       = "dynamodb:GetItem dynamodb:UpdateItem on table/ua-messages"
+      NextAttempts   = "sqs:SendMessage on ua-email ua-webhook"
+      Tell           = "sns:Publish on ua-events ua-alerts"
+      TellEncrypted  = "kms:Decrypt kms:GenerateDataKey on key/11111111-2222-3333-4444-555555555555"
+      Traces         = "xray:PutTelemetryRecords xray:PutTraceSegments on *"
     }
     error_message = "redeliver may reopen messages and enqueue their next attempts."
   }
 
   assert {
     condition = { for s in jsondecode(module.api_function["ack"].policy).Statement : s.Sid => "${join(" ", s.Action)} on ${join(" ", [for r in s.Resource : replace(r, "/^arn:aws:[a-z]+:eu-central-1:123456789012:/", "")])}" } == {
-      Capabilities  = "secretsmanager:GetSecretValue on secret:ua-capability-AbCdEf"
-      Logs          = "logs:CreateLogStream logs:PutLogEvents on log-group:/aws/lambda/ua-ack:*"
-      Messages      = "dynamodb:GetItem dynamodb:UpdateItem on table/ua-messages"
-      Tell          = "sns:Publish on ua-events ua-alerts"
-      TellEncrypted = "kms:Decrypt kms:GenerateDataKey on key/11111111-2222-3333-4444-555555555555"
-      Timers        = "sqs:SendMessage on ua-timer-15s ua-timer-30s ua-timer-4h"
-      Traces        = "xray:PutTelemetryRecords xray:PutTraceSegments on *"
+      CompleteTasks  = "states:SendTaskSuccess on *"
+      StopExecutions = "states:StopExecution on execution:ua-delivery-stop-on-ack:* execution:ua-delivery-activity:* execution:ua-delivery-push:*"
+      Capabilities   = "secretsmanager:GetSecretValue on secret:ua-capability-AbCdEf"
+      Logs           = "logs:CreateLogStream logs:PutLogEvents on log-group:/aws/lambda/ua-ack:*"
+      Messages       = "dynamodb:GetItem dynamodb:UpdateItem on table/ua-messages"
+      Tell           = "sns:Publish on ua-events ua-alerts"
+      TellEncrypted  = "kms:Decrypt kms:GenerateDataKey on key/11111111-2222-3333-4444-555555555555"
+      Timers         = "sqs:SendMessage on ua-timer-15s ua-timer-30s ua-timer-4h"
+      Traces         = "xray:PutTelemetryRecords xray:PutTraceSegments on *"
     }
     error_message = "ack may end messages and put their timers off."
   }
 
   assert {
     condition = { for s in jsondecode(module.deliver["webhook"].policy).Statement : s.Sid => "${join(" ", s.Action)} on ${join(" ", [for r in s.Resource : replace(r, "/^arn:aws:[a-z]+:eu-central-1:123456789012:/", "")])}" } == {
+      CompleteTasks    = "states:SendTaskSuccess on *"
+      KeepTasksAlive   = "states:SendTaskHeartbeat on *"
+      StopExecutions   = "states:StopExecution on execution:ua-delivery-stop-on-ack:* execution:ua-delivery-activity:* execution:ua-delivery-push:*"
       Bury             = "sqs:SendMessage on ua-webhook-dlq"
       Capabilities     = "secretsmanager:GetSecretValue on secret:ua-capability-AbCdEf"
       Logs             = "logs:CreateLogStream logs:PutLogEvents on log-group:/aws/lambda/ua-deliver-webhook:*"
@@ -344,6 +413,9 @@ run "stack" {
 
   assert {
     condition = { for s in jsondecode(module.deliver["email"].policy).Statement : s.Sid => "${join(" ", s.Action)} on ${join(" ", [for r in s.Resource : replace(r, "/^arn:aws:[a-z]+:eu-central-1:123456789012:/", "")])}" } == {
+      CompleteTasks    = "states:SendTaskSuccess on *"
+      KeepTasksAlive   = "states:SendTaskHeartbeat on *"
+      StopExecutions   = "states:StopExecution on execution:ua-delivery-stop-on-ack:* execution:ua-delivery-activity:* execution:ua-delivery-push:*"
       Bury             = "sqs:SendMessage on ua-email-dlq"
       Capabilities     = "secretsmanager:GetSecretValue on secret:ua-capability-AbCdEf"
       Logs             = "logs:CreateLogStream logs:PutLogEvents on log-group:/aws/lambda/ua-deliver-email:*"
@@ -360,6 +432,8 @@ run "stack" {
 
   assert {
     condition = { for s in jsondecode(module.check_ack.policy).Statement : s.Sid => "${join(" ", s.Action)} on ${join(" ", [for r in s.Resource : replace(r, "/^arn:aws:[a-z]+:eu-central-1:123456789012:/", "")])}" } == {
+      CompleteTasks   = "states:SendTaskSuccess on *"
+      StopExecutions  = "states:StopExecution on execution:ua-delivery-stop-on-ack:* execution:ua-delivery-activity:* execution:ua-delivery-push:*"
       Bury            = "sqs:SendMessage on ua-timer-15s-dlq ua-timer-30s-dlq ua-timer-4h-dlq"
       HopsAndAttempts = "sqs:SendMessage on ua-timer-15s ua-timer-30s ua-timer-4h ua-email ua-webhook"
       Logs            = "logs:CreateLogStream logs:PutLogEvents on log-group:/aws/lambda/ua-check-ack:*"
@@ -374,15 +448,18 @@ run "stack" {
 
   assert {
     condition = { for s in jsondecode(module.sweep.policy).Statement : s.Sid => "${join(" ", s.Action)} on ${join(" ", [for r in s.Resource : replace(r, "/^arn:aws:[a-z]+:eu-central-1:123456789012:/", "")])}" } == {
-      Attempts      = "sqs:SendMessage on ua-email ua-webhook"
-      Failures      = "sqs:SendMessage on ua-sweep-dlq"
-      Logs          = "logs:CreateLogStream logs:PutLogEvents on log-group:/aws/lambda/ua-sweep:*"
-      Messages      = "dynamodb:BatchGetItem dynamodb:UpdateItem on table/ua-messages"
-      Overdue       = "dynamodb:Query on table/ua-messages/index/overdue"
-      QueueAges     = "cloudwatch:GetMetricData on *"
-      Tell          = "sns:Publish on ua-events ua-alerts"
-      TellEncrypted = "kms:Decrypt kms:GenerateDataKey on key/11111111-2222-3333-4444-555555555555"
-      Traces        = "xray:PutTelemetryRecords xray:PutTraceSegments on *"
+      CompleteTasks  = "states:SendTaskSuccess on *"
+      Start          = "states:StartExecution on stateMachine:ua-delivery-activity stateMachine:ua-delivery-callback stateMachine:ua-delivery-event stateMachine:ua-delivery-job-poller stateMachine:ua-delivery-poll stateMachine:ua-delivery-push stateMachine:ua-delivery-stop-on-ack stateMachine:ua-poll-express"
+      StopExecutions = "states:StopExecution on execution:ua-delivery-stop-on-ack:* execution:ua-delivery-activity:* execution:ua-delivery-push:*"
+      Attempts       = "sqs:SendMessage on ua-email ua-webhook"
+      Failures       = "sqs:SendMessage on ua-sweep-dlq"
+      Logs           = "logs:CreateLogStream logs:PutLogEvents on log-group:/aws/lambda/ua-sweep:*"
+      Messages       = "dynamodb:BatchGetItem dynamodb:UpdateItem on table/ua-messages"
+      Overdue        = "dynamodb:Query on table/ua-messages/index/overdue"
+      QueueAges      = "cloudwatch:GetMetricData on *"
+      Tell           = "sns:Publish on ua-events ua-alerts"
+      TellEncrypted  = "kms:Decrypt kms:GenerateDataKey on key/11111111-2222-3333-4444-555555555555"
+      Traces         = "xray:PutTelemetryRecords xray:PutTraceSegments on *"
     }
     error_message = "sweep may take over what is overdue."
   }
@@ -401,7 +478,7 @@ run "a_stack_of_webhooks_alone_with_a_key_of_one_s_own" {
   }
 
   assert {
-    condition     = keys(output.functions) == ["ack", "check-ack", "deliver-webhook", "query", "redeliver", "submit", "sweep"] && output.mail_template == null
+    condition     = keys(output.functions) == ["ack", "attempts", "check-ack", "deliver-webhook", "job", "push", "query", "redeliver", "settle", "submit", "sweep", "tasks"] && output.mail_template == null
     error_message = "Without the email channel there is neither its function nor its template."
   }
 
@@ -416,8 +493,13 @@ run "a_stack_of_webhooks_alone_with_a_key_of_one_s_own" {
   }
 
   assert {
-    condition     = alltrue([for function in local.functions : { for s in jsondecode(function.policy).Statement : s.Sid => concat(s.Action, s.Resource) }["TableKey"] == ["kms:Decrypt", "arn:aws:kms:eu-central-1:123456789012:key/99999999-2222-3333-4444-555555555555"]])
+    condition     = alltrue([for noun, function in local.functions : noun == "push" ? true : { for s in jsondecode(function.policy).Statement : s.Sid => concat(s.Action, s.Resource) }["TableKey"] == ["kms:Decrypt", "arn:aws:kms:eu-central-1:123456789012:key/99999999-2222-3333-4444-555555555555"]])
     error_message = "Every function must be able to use the table's key."
+  }
+
+  assert {
+    condition     = [for s in jsondecode(module.workflow["delivery_poll"].policy).Statement : s.Resource if s.Sid == "TableKey"] == [["arn:aws:kms:eu-central-1:123456789012:key/99999999-2222-3333-4444-555555555555"]]
+    error_message = "A workflow that reads the table must be able to use its key."
   }
 
   assert {
@@ -435,7 +517,7 @@ run "names_stay_within_aws_s_limits" {
   }
 
   assert {
-    condition     = alltrue([for name in values(output.functions) : length(name) <= 64]) && alltrue([for queue in values(local.dead_letters) : length(queue.name) <= 80]) && alltrue([for name in output.alarms : length(name) <= 255]) && length(output.mail_template) <= 64
+    condition     = alltrue([for name in values(output.functions) : length(name) <= 64]) && alltrue([for queue in values(local.dead_letters) : length(queue.name) <= 80]) && alltrue([for name in output.alarms : length(name) <= 255]) && length(output.mail_template) <= 64 && length(module.package.bucket) <= 63
     error_message = "The longest prefix must leave every name within its service's limit."
   }
 }

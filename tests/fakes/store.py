@@ -16,6 +16,7 @@ from handlers.delivery.message import (
     UNDELIVERED,
     Attempt,
     Record,
+    Scheduler,
     Status,
     hash_target,
 )
@@ -87,6 +88,7 @@ class MemoryStore:
                 sweep_at=due_at + claim.grace if step > 1 else old.sweep_at,
                 sweeps=0,
                 attempts=_in_ring(old.attempts, taken),
+                task=claim.task or old.task,
             )
             return self._write("claim", replace(row, record=new))
 
@@ -116,6 +118,7 @@ class MemoryStore:
                 sweep_at=due_at + claim.grace,
                 sweeps=0,
                 attempts=_in_ring(old.attempts, taken),
+                task=claim.task or old.task,
             )
             return self._write("reclaim", replace(row, record=new))
 
@@ -155,10 +158,10 @@ class MemoryStore:
 
         return self._call("record", effect)
 
-    def move(self, seen: Record, move: Move, reason: str) -> Record:
+    def move(self, seen: Record, move: Move, reason: str | None) -> Record:
         def effect() -> Record:
             old, row = self._expect(seen.id, lambda r: r.open and (r.attempt, r.token) == (seen.attempt, seen.token))
-            new = replace(old, due_at=move.due_at, token=move.token, nack_reason=reason)
+            new = replace(old, due_at=move.due_at, token=move.token, nack_reason=reason or old.nack_reason)
             return self._write("move", replace(row, record=new))
 
         return self._call("move", effect)
@@ -205,16 +208,27 @@ class MemoryStore:
 
         self._call("told", effect)
 
-    def postpone_sweep(self, record: Record, sweep_at: int, sweeps: int) -> bool:
+    def postpone_sweep(self, record: Record, sweep_at: int, sweeps: int, scheduler: Scheduler | None = None) -> bool:
         def effect() -> bool:
             row = self.rows[record.id]
             if row.record.sweep_at != record.sweep_at or not row.record.open:
                 return False
-            new = replace(row.record, sweep_at=sweep_at, sweeps=sweeps)
+            new = replace(row.record, sweep_at=sweep_at, sweeps=sweeps, scheduler=scheduler or row.record.scheduler)
             self._write("postpone_sweep", replace(row, record=new))
             return True
 
         return self._call("postpone_sweep", effect)
+
+    def hand_over(self, record: Record) -> bool:
+        def effect() -> bool:
+            row = self.rows[record.id]
+            old = row.record
+            if not old.open or old.scheduler is not Scheduler.WORKFLOW or old.life != record.life:
+                return False
+            self._write("hand_over", replace(row, record=replace(old, scheduler=Scheduler.QUEUES)))
+            return True
+
+        return self._call("hand_over", effect)
 
     def reopen(self, seen: Record, reopened: Record) -> Record:
         def effect() -> Record:
@@ -234,6 +248,8 @@ class MemoryStore:
                 ended_at=None,
                 reason=None,
                 lease_until=None,
+                scheduler=reopened.scheduler,
+                task=None,
             )
             row = replace(row, record=new, overdue=True, undelivered=False, ttl=None)
             return self._write("reopen", row)
@@ -317,6 +333,8 @@ def _claimable(record: Record, claim: Claim) -> bool:
         and record.attempt == claim.attempt - 1
         and record.base == claim.base
         and record.due_at <= claim.now
+        and (record.max_attempts is None or record.max_attempts >= claim.attempt - claim.base)
+        and (claim.task is None or record.scheduler is Scheduler.WORKFLOW)
     )
 
 

@@ -6,9 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from handlers.delivery.asking import Prober
 from handlers.delivery.channel import Channel, Kind, Outcome, Parcel
-from handlers.delivery.ports import Queues, Store, Topics
-from handlers.runtime.bootstrap import Graves
+from handlers.delivery.ports import Executions, Queues, Store, Topics
+from handlers.delivery.workflows import CATALOGUE
+from handlers.runtime.bootstrap import Graves, Tasks
+from tests.fakes.executions import MemoryExecutions
 from tests.fakes.queues import MemoryGraves, MemoryQueue, MemoryQueues
 from tests.fakes.store import MemoryStore
 from tests.fakes.wire import LimitBroken, Wire
@@ -39,6 +42,8 @@ ENVIRON: Mapping[str, str] = {
     "DEFAULT_EXPIRES_IN": "604800",
     "SCHEDULES": json.dumps({"default": list(TIMERS), "quick": [1, 2, 9]}),
     "MAX_PAYLOAD_BYTES": "1000",
+    "MACHINES": json.dumps({name: f"arn:aws:states:eu-central-1:0:stateMachine:{name}" for name in CATALOGUE}),
+    "PUSH_ACTIVITY": "arn:push",
 }
 
 
@@ -67,6 +72,8 @@ class ScriptedChannel:
     answers: list[Outcome] = field(default_factory=list)
     """Taken one by one; then the target just takes what comes."""
     parcels: list[Parcel] = field(default_factory=list)
+    states: list[Outcome] = field(default_factory=list)
+    questions: list[Parcel] = field(default_factory=list)
     meanwhile: Callable[[Parcel], object] = lambda parcel: None
     """What happens while a sending is under way."""
 
@@ -77,6 +84,11 @@ class ScriptedChannel:
             return self.answers.pop(0) if self.answers else SENT
 
         return self.wire.call("channel.send", effect)
+
+    def ask(self, parcel: Parcel, deadline_seconds: float) -> Outcome:
+        """How far the target's job is, as the test says; under way when it says nothing."""
+        self.questions.append(parcel)
+        return self.states.pop(0) if self.states else Outcome(Kind.SENT, "http_202", 5, 202)
 
 
 @dataclass(slots=True)
@@ -116,6 +128,7 @@ class MemoryWorld:
         self.timer_queues = {delay: MemoryQueue(f"timer-{delay}", lambda: self.now) for delay in TIMERS}
         self.told = MemoryTopics(self.wire)
         self.target = ScriptedChannel(self.wire)
+        self.states = MemoryExecutions(list(json.loads(self.environ["MACHINES"])), wire=self.wire)
         self.keys = {"arn:k1": b"a key of k1", "arn:k2": b"a key of k2"}
         self._random = random.Random(seed)
 
@@ -132,6 +145,20 @@ class MemoryWorld:
 
     def seed(self) -> bytes:
         return self._random.randbytes(16)
+
+    def pause(self, seconds: float) -> None:
+        self.now += round(seconds * 1000)
+
+    def executions(self, machines: Mapping[str, str], channels: Mapping[str, str], heartbeat: int) -> Executions:
+        assert set(machines) <= set(json.loads(self.environ["MACHINES"]))
+        return self.states
+
+    def tasks(self, activity: str) -> Tasks:
+        assert activity == self.environ["PUSH_ACTIVITY"]
+        return self.states
+
+    def prober(self) -> Prober:
+        return self.target
 
     def store(self, table: str) -> Store:
         assert table == self.environ["TABLE"]

@@ -18,6 +18,7 @@ import pytest
 
 from handlers.delivery.signing import webhook_secret
 from scripts.devices import Devices
+from scripts.executions import Executions
 from scripts.stack import Stack, start
 from tests.localstack.contract import Contract, ContractApi
 from tests.localstack.kit import Events, Faults, Kit, Log, Mails, Queues, Records, clients_of
@@ -26,9 +27,11 @@ SIDE_BY_SIDE = 16
 HERE = Path(__file__).parent
 # What needs a quiet stack comes first; what disturbs the others, late; what judges the whole run, last.
 ORDER = (
-    "test_hops", "test_isolation",
+    "test_hops", "test_isolation", "test_worker",
     # Together, "calm"; those that wait longest are started first.
     "test_faults", "test_dead_letters", "test_promise", "test_api", "test_access", "test_email", "test_stories",
+    # Together, "workflows".
+    "test_workflows", "test_definitions",
     # Together, "rough".
     "test_killed", "test_schedule",
     "test_losses", "test_alarms", "test_contract", "test_limits",
@@ -46,6 +49,13 @@ SETTINGS: dict[str, Any] = {
     },
     "webhook": {"connect_timeout": 0.5, "read_timeout": 1.2},
     "timers": {"timeout": 5, "maximum_concurrency": 2},
+    # Express executions show in their logs alone.
+    "workflow_settings": {
+        "heartbeat": 6,
+        "activity_lease": 8,
+        "express_log_level": "ALL",
+        "include_execution_data": True,
+    },
     # The tests run the sweep when they need it.
     "sweep": {"grace": 8, "rate": "rate(1 day)"},
 }
@@ -138,6 +148,7 @@ def kit(stack: Stack) -> Iterator[Kit]:
             mails=Mails(stack.mailbox),
             faults=Faults(stack),
             log=Log(stack.requests),
+            executions=Executions(stack, clients["stepfunctions"], clients["logs"]),
             clients=clients,
             settings={
                 "max_payload_bytes": 262_144,
@@ -146,6 +157,8 @@ def kit(stack: Stack) -> Iterator[Kit]:
                 "visibility": 6 * SETTINGS["channels"]["webhook"]["timeout"],
                 "timer_visibility": 6 * SETTINGS["timers"]["timeout"],
                 "sweep_grace": SETTINGS["sweep"]["grace"],
+                "heartbeat": SETTINGS["workflow_settings"]["heartbeat"],
+                "activity_lease": SETTINGS["workflow_settings"]["activity_lease"],
             },
         )
         yield kit

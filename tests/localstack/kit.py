@@ -5,12 +5,15 @@ Everything here may be used by many tests at the same time: names are random, an
 
 import itertools
 import json
+import os
 import secrets
+import subprocess
+import sys
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,8 +26,10 @@ from botocore.config import Config
 from handlers.aws.items import from_item
 from handlers.delivery.message import Record, idempotent_id
 from scripts.devices import Behaviour, Device, Devices, Receipt, silent
+from scripts.executions import Executions
 from scripts.mails import Mail, Mailbox
 from scripts.stack import Stack
+from scripts.terraform import BUILD, ROOT
 from tests.localstack.contract import ContractApi
 
 T = TypeVar("T")
@@ -367,12 +372,15 @@ class Kit:
     mails: Mails
     faults: Faults
     log: Log
+    executions: Executions
     clients: Mapping[str, Any]
     settings: Mapping[str, Any]
     alone: threading.Lock = field(default_factory=threading.Lock)
     """Held by a test that kills a function while the message it is after is alone in its batch."""
     _caller: str = ""
     _caller_lock: threading.Lock = field(default_factory=threading.Lock)
+    _workers: ExitStack | None = None
+    _worker_lock: threading.Lock = field(default_factory=threading.Lock)
 
     def device(self, behaviour: Behaviour) -> Device:
         """A device of a random name."""
@@ -413,6 +421,33 @@ class Kit:
     def nothing_left(self, message_id: str, within: float = WITHIN) -> None:
         """Wait until no queue holds anything for the message: its attempts and timers have stopped."""
         eventually(lambda: not self.queues.of(message_id), within, f"nothing in the queues for {message_id}")
+
+    @contextmanager
+    def worker(self, *options: str) -> Iterator["subprocess.Popen[bytes]"]:
+        """A worker of the activity, in a process group of its own, until the block ends."""
+        env = {**os.environ, **self.stack.environment}
+        where = ["--activity", self.stack.activities["delivery"], "--api-url", self.stack.api_url]
+        beat = ["--heartbeat", str(self.settings["heartbeat"]), "--drain-seconds", "1"]
+        command = [sys.executable, "-m", "scripts.worker", *where, *beat, *options]
+        with (BUILD / "test" / "worker.log").open("ab") as log:
+            process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log, start_new_session=True)
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(30)
+
+    def delivering_worker(self) -> None:
+        """See to it that a worker brings the activity's messages to the devices, until the tests have ended."""
+        with self._worker_lock:
+            if self._workers is None:
+                self._workers = ExitStack()
+                self._workers.enter_context(self.worker("--url", self.at_devices, "--concurrency", "8"))
+
+    @property
+    def at_devices(self) -> str:
+        """Where workers find the devices."""
+        return f"{self.devices.url}/devices/{{target}}"
 
     def foretell(self) -> tuple[str, str]:
         """An idempotency key, and the id of the message that will be submitted with it."""
@@ -529,6 +564,8 @@ class Kit:
 
     def close(self) -> None:
         """End what runs beside the tests."""
+        if self._workers is not None:
+            self._workers.close()
         self.events.close()
         self.records.close()
 
@@ -591,7 +628,7 @@ def enqueueing(message_id: str) -> dict[str, Any]:
 def clients_of(stack: Stack) -> dict[str, Any]:
     """A client of every service that the tests use."""
     config = Config(retries={"total_max_attempts": 2}, max_pool_connections=32, read_timeout=90)
-    names = ("sqs", "sns", "dynamodb", "lambda", "logs", "cloudwatch", "secretsmanager", "events")
+    names = ("sqs", "sns", "dynamodb", "lambda", "logs", "cloudwatch", "secretsmanager", "events", "stepfunctions")
     environment = stack.environment
     session: Any = boto3.Session(
         aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],

@@ -3,9 +3,14 @@
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
+from handlers.delivery.lifecycle import MAX_SWEEPS
 from handlers.delivery.message import ALERTING, UNDELIVERED, Record, Status
 from handlers.delivery.schedule import delay_after
+from handlers.delivery.sweeping import SWEPT
+from handlers.delivery.workflows import ACTIVITY, read_execution_name
+from handlers.runtime.schemas import check
 from tests.simulation.simulator import CHANNEL_VISIBILITY, GRACE, SECOND, SWEEP_PERIOD, Moment, Simulation
+from tests.simulation.states import MAX_EVENTS, Execution
 
 Life = tuple[str, int]
 CLAIMS = ("claim", "reclaim")
@@ -31,6 +36,9 @@ def check_promise(simulation: Simulation, *, faults: int, told_once: bool) -> No
         nothing_waits_for_ever(moments, faults)
         if not faults:
             attempts_are_on_time(moments)
+    for execution in simulation.sfn.executions:
+        execution_keeps_its_contract(simulation, execution, faults)
+        restarts_follow_one_another(simulation, execution)
     if told_once:
         nothing_is_said_twice(simulation)
     for queue in simulation.timer_queues.values():
@@ -87,7 +95,9 @@ def attempts_keep_their_distance(moments: Sequence[Moment]) -> None:
 
 def nothing_waits_for_ever(moments: Sequence[Moment], faults: int) -> None:
     """P3: what is lost costs the grace and the sweep's period; what is lost again, twice the grace, and so on."""
-    rounds = 1 + faults
+    # For workers that pull, it is only the sweep's last takeover that starts another execution.
+    pulled = faults > 0 and moments[0].change.after.channel == ACTIVITY
+    rounds = 1 + faults + (MAX_SWEEPS if pulled else 0)
     bound = (2**rounds - 1) * GRACE + rounds * (SWEEP_PERIOD + CHANNEL_VISIBILITY) + QUEUE_LATENCY
     for moment in moments:
         before, after = moment.change.before, moment.change.after
@@ -159,6 +169,58 @@ def nothing_is_said_twice(simulation: Simulation) -> None:
     alerts = Counter(subject for subject, _ in simulation.told.alerts)
     lives = Counter(event["message_id"] for event in simulation.told.events if event["type"] == "ended")
     assert all(count <= lives[subject.split()[2]] for subject, count in alerts.items()), f"P5: {alerts}"
+
+
+def execution_keeps_its_contract(simulation: Simulation, execution: Execution, faults: int) -> None:
+    """An execution stays within AWS's limits, says how its message stands, and leaves no task behind."""
+    assert execution.length <= MAX_EVENTS, f"{execution.name}: {execution.length} events"
+    message_id, life, _ = read_execution_name(execution.name)
+    record = simulation.record(message_id)
+    if execution.status == "SUCCEEDED":
+        assert check("execution_output", execution.output) == execution.output
+        assert (execution.output["message_id"], execution.output["life"]) == (record.id, life)
+        status = execution.output["status"]
+        lives = {m.change.after.status for m in simulation.moments if m.change.after.id == record.id}
+        assert status in {str(s) for s in lives - {Status.PENDING, Status.AWAITING_ACK}} | HANDED_ON, status
+    elif execution.status == "TIMED_OUT" and simulation.sfn.types[execution.workflow] == "EXPRESS" and faults:
+        # Faults cost it time, and its own is short.
+        pass
+    elif not execution.running:
+        killed = execution.cause == "killed by the test" or execution.status in ("ABORTED", "DELETED")
+        assert killed, f"{execution.name} {execution.status}: {execution.error} {execution.cause}"
+    assert execution.running or not execution.waiting
+
+
+def restarts_follow_one_another(simulation: Simulation, execution: Execution) -> None:
+    """Only what no queue can run is started again: after the one before, or by the sweep's last takeover."""
+    message_id, life, generation = read_execution_name(execution.name)
+    if generation == 1:
+        return
+    assert execution.workflow == "delivery_activity", f"{execution.name} of {execution.workflow}"
+    before = [e for e in simulation.sfn.of(message_id) if read_execution_name(e.name)[1:] == (life, generation - 1)]
+    if before:
+        over = before[0].stopped_at
+        # The one that is settled ends just after it.
+        settling = "Settle" in {state for _, _, state in before[0].history}
+        assert settling or (over is not None and over <= execution.started_at), f"{execution.name} beside another"
+    else:
+        assert generation >= SWEPT, f"{execution.name} comes after none"
+
+
+def executions_are_over(simulation: Simulation, within: int = 2 * SECOND) -> None:
+    """Every execution has ended, and not later than so many ms after its life of the message, or before it."""
+    for execution in simulation.sfn.executions:
+        message_id, life, _ = read_execution_name(execution.name)
+        ends = [
+            m.at
+            for m in simulation.moments
+            if m.change.after.id == message_id and not m.change.after.open and m.change.after.life == life
+        ]
+        assert execution.stopped_at is not None, f"{execution.name} still runs"
+        assert execution.stopped_at <= ends[0] + within, f"{execution.name}: {execution.stopped_at - ends[0]} ms late"
+
+
+HANDED_ON = {"HANDED_OVER", "RESTARTED", "UNKNOWN"}
 
 
 def _endings(moments: Sequence[Moment]) -> list[Moment]:

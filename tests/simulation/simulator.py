@@ -16,16 +16,21 @@ from itertools import count
 from typing import Any, Literal, TypeVar
 
 from handlers import ack, check_ack, deliver, query, redeliver, submit, sweep
-from handlers.delivery import submitting
+from handlers.aws.workflows import Activity
+from handlers.delivery import starting, submitting
+from handlers.delivery.asking import Prober
 from handlers.delivery.channel import Channel, Kind, Outcome, Parcel
 from handlers.delivery.errors import Unavailable
 from handlers.delivery.message import Record
+from handlers.delivery.ports import Executions
 from handlers.runtime import batch, bootstrap
+from handlers.runtime.bootstrap import Tasks
 from tests.fakes.events import Context, Reply, answer_event, api_event, reply_of, sqs_event
 from tests.fakes.queues import Envelope, MemoryQueue
 from tests.fakes.store import Change
 from tests.fakes.wire import LimitBroken, Wire
-from tests.fakes.world import START, MemoryWorld
+from tests.fakes.world import CHANNELS, START, MemoryWorld
+from tests.simulation.states import PUSH_ACTIVITY, QUEUE_URL, StateMachines, Workflows
 
 T = TypeVar("T")
 SECOND, MINUTE, HOUR = 1000, 60_000, 3_600_000
@@ -100,6 +105,11 @@ def nacks(after: int, retry_after: int | None = None) -> Reaction:
     return Reaction(nacks=((after, retry_after),))
 
 
+UNDER_WAY = Outcome(Kind.SENT, "http_202", 20, 202)
+JOB_DONE = Outcome(Kind.ACKED, "http_200", 20, 200)
+NO_JOB = Outcome(Kind.FAILED, "http_404", 20, 404)
+"""What targets answer that are asked for the state of their job."""
+
 SYNCHRONOUS = Reaction(Outcome(Kind.ACKED, "http_200", 20, 200))
 GONE = Reaction(Outcome(Kind.GONE, "http_410", 20, 410))
 
@@ -110,6 +120,9 @@ class Device:
 
     reactions: Sequence[Reaction]
     got: list[tuple[int, Parcel]] = field(default_factory=list)
+    states: list[Outcome] = field(default_factory=list)
+    """Its answers when it is asked for its job's state, taken one by one; then it knows of no job."""
+    asked: list[int] = field(default_factory=list)
 
     def react(self) -> Reaction:
         """What it does with the sending that has just arrived."""
@@ -125,6 +138,13 @@ class Invocation:
     dead: bool = False
 
 
+def _closed() -> threading.Lock:
+    """A gate that the next release opens, for one: quicker than a semaphore."""
+    gate = threading.Lock()
+    gate.acquire()
+    return gate
+
+
 class Task:
     """A thread of an invocation. It runs only while the scheduler waits for it."""
 
@@ -134,7 +154,7 @@ class Task:
         self.error: BaseException | None = None
         self.finished = False
         self.on_finish: Callable[[Task], None] = lambda task: None
-        self.go = threading.Semaphore(0)
+        self.go = _closed()
         self._simulation = simulation
         self._work = work
         threading.Thread(target=self._run, daemon=True).start()
@@ -160,14 +180,14 @@ class SlowWire(Wire):
     def call(self, operation: str, effect: Callable[[], T]) -> T:
         """Send the request, carry it out, bring the answer back."""
         simulation = self.simulation
-        simulation.pause(simulation.latency())
+        simulation.spend(simulation.latency())
         self._crash(operation, "before")
         self.calls.append(operation)
         try:
             return self.with_fault(operation, effect)
         finally:
             self._crash(operation, "after")
-            simulation.pause(simulation.latency())
+            simulation.spend(simulation.latency())
 
     def _crash(self, operation: str, when: str) -> None:
         task = self.simulation.current
@@ -200,9 +220,11 @@ class Simulation(MemoryWorld):
     ) -> None:
         """`latency` in ms, at most, of each call; `duplicates`: the share of SQS messages that come twice."""
         self.wire: SlowWire = SlowWire()
-        super().__init__({"TIMER_CAP": str(timer_cap)}, wire=self.wire, seed=seed)
+        urls = json.dumps({channel: f"{QUEUE_URL}{channel}" for channel in CHANNELS})
+        environ = {"TIMER_CAP": str(timer_cap), "PUSH_ACTIVITY": PUSH_ACTIVITY, "CHANNEL_QUEUES": urls}
+        super().__init__(environ, wire=self.wire, seed=seed)
         self.wire.simulation, self.wire.crashes = self, []
-        self.baton = threading.Semaphore(0)
+        self.baton = _closed()
         self.current: Task | None = None
         self.devices: dict[str, Device] = {}
         self.moments: list[Moment] = []
@@ -211,11 +233,15 @@ class Simulation(MemoryWorld):
         """How many milliseconds the clock of a function's machine is ahead."""
         self.replies: list[tuple[int, str, Reply | None]] = []
         self.unforeseen: list[BaseException] = []
+        self.held: dict[str, int] = {}
+        """Until when the function of a queue takes nothing from it, by the queue's name."""
         self._rng = random.Random(seed)
         self._latency, self._duplicates, self._batch_size = latency, duplicates, batch_size
         self._events: list[tuple[int, int, Callable[[], None]]] = []
         self._sequence = count()
+        self._horizon = START
         self._tasks: set[Task] = set()
+        self.sfn = StateMachines(self, duplicates)
         self.table.on_change = self._changed
         for queue in self.channel_queues.values():
             self._attach(queue, CHANNEL_VISIBILITY)
@@ -238,9 +264,14 @@ class Simulation(MemoryWorld):
     def run_until(self, time: int) -> None:
         """Let time pass."""
         while self._events and self._events[0][0] <= time:
-            self.now, _, event = heapq.heappop(self._events)
-            event()
+            self._step(time)
         self.now = max(self.now, time)
+
+    def _step(self, horizon: int) -> None:
+        """Let the next thing happen; a task that then runs alone may let time pass up to the horizon."""
+        self._horizon = horizon
+        self.now, _, event = heapq.heappop(self._events)
+        event()
 
     def run(self, duration: int) -> None:
         """Let so many milliseconds pass."""
@@ -251,19 +282,41 @@ class Simulation(MemoryWorld):
         last = self.now + within
         while (record := self.record(message_id)).open or record.untold is not None:
             assert self._events[0][0] <= last, f"not ended by then: {record}"
-            self.run_until(self._events[0][0])
+            self._step(last)
         return record
 
     def latency(self) -> int:
         """How long a call, or a delivery, takes this time."""
         return self._rng.randint(0, self._latency)
 
-    def pause(self, duration: int) -> None:
+    def spend(self, duration: int) -> None:
         """Let time pass for the task that is running. Its process may die meanwhile."""
         task = self.current
         if task is None:
             return
-        self.at(self.now + duration, lambda: self._resume(task))
+        end = self.now + duration
+        if end <= self._horizon and (not self._events or self._events[0][0] > end):
+            # Nothing happens meanwhile: no need to change threads for it.
+            self.now = end
+            return
+        self.at(end, lambda: self._resume(task))
+        self._let_go(task)
+
+    def pause(self, seconds: float) -> None:
+        """See `World.pause`."""
+        self.spend(round(seconds * SECOND))
+
+    def wait(self, until: int, woken: Callable[[Callable[[], None]], None]) -> None:
+        """Let the running task sleep until it is woken by what `woken` gets, but not longer than `until`."""
+        task, asleep = self.current, [True]
+        assert task is not None
+
+        def wake() -> None:
+            if asleep.pop() if asleep else False:
+                self._resume(task)
+
+        self.at(until, wake)
+        woken(lambda: self.at(self.now, wake))
         self._let_go(task)
 
     def _let_go(self, task: Task) -> None:
@@ -304,16 +357,24 @@ class Simulation(MemoryWorld):
     # Functions
 
     def invoke(
-        self, function: str, work: Callable[[Context], object], then: Callable[[object], None] = lambda result: None
+        self,
+        function: str,
+        work: Callable[[Context], object],
+        then: Callable[[object], None] = lambda result: None,
+        *,
+        timeout: int = TIMEOUT,
+        failed: Callable[[BaseException], None] = lambda error: None,
     ) -> None:
-        """Start a function; `then` gets its result, or None when it died or failed."""
-        invocation = Invocation(function, self.now + TIMEOUT)
+        """Start a function; `then` gets its result, or None when it died or failed. `failed` gets the error before."""
+        invocation = Invocation(function, self.now + timeout)
         context = Context(lambda: invocation.deadline - self.now)
         task = self._start(invocation, lambda: work(context))
 
         def finished(task: Task) -> None:
             if task.error is not None and not isinstance(task.error, Killed | Unavailable):
                 self.unforeseen.append(task.error)
+            if task.error is not None:
+                failed(task.error)
             then(task.result)
 
         def time_out() -> None:
@@ -358,6 +419,9 @@ class Simulation(MemoryWorld):
 
     def poll(self, queue: MemoryQueue) -> None:
         """Let a queue's function have what is visible."""
+        if self.now < self.held.get(queue.name, 0):
+            self._announce(queue, self.held[queue.name])
+            return
         received = queue.receive(self._batch_size)
         self._rng.shuffle(received)
         if not received:
@@ -437,6 +501,30 @@ class Simulation(MemoryWorld):
         assert name == "webhook"
         return DeviceChannel(self)
 
+    def prober(self) -> Prober:
+        """See `World.prober`: the devices."""
+        return DeviceChannel(self)
+
+    def executions(self, machines: Mapping[str, str], channels: Mapping[str, str], heartbeat: int) -> Executions:
+        """See `World.executions`: the real ones, on state machines that are played here."""
+        return Workflows(lambda: self.sfn.client, machines, channels, heartbeat, self.log, self.sfn)
+
+    def tasks(self, activity: str) -> Tasks:
+        """See `World.tasks`: likewise."""
+        return Activity(self.sfn.client, activity)
+
+    def arrive(self, parcel: Parcel) -> Reaction:
+        """A sending reaches its device; what it answers over the other channel is under way from now on."""
+        device = self.devices[parcel.target]
+        device.got.append((self.now, parcel))
+        reaction = device.react()
+        for after in reaction.acks:
+            self.at(self.now + after, lambda: self.answer(parcel.ack_url))
+        for after, retry_after in reaction.nacks:
+            body = {"reason": "no"} if retry_after is None else {"reason": "no", "retry_after": retry_after}
+            self.at(self.now + after, partial(self.answer, parcel.nack_url, body))
+        return reaction
+
     # What has happened
 
     def record(self, message_id: str) -> Record:
@@ -496,18 +584,22 @@ class DeviceChannel:
         assert deadline_seconds > 0
 
         def effect() -> Outcome:
-            device = simulation.devices[parcel.target]
-            device.got.append((simulation.now, parcel))
-            reaction = device.react()
-            for after in reaction.acks:
-                simulation.at(simulation.now + after, lambda: simulation.answer(parcel.ack_url))
-            for after, retry_after in reaction.nacks:
-                body = {"reason": "no"} if retry_after is None else {"reason": "no", "retry_after": retry_after}
-                simulation.at(simulation.now + after, partial(simulation.answer, parcel.nack_url, body))
-            simulation.pause(reaction.latency)
+            reaction = simulation.arrive(parcel)
+            simulation.spend(reaction.latency)
             return reaction.outcome
 
         return simulation.wire.call("channel.send", effect)
+
+    def ask(self, parcel: Parcel, deadline_seconds: float) -> Outcome:
+        """Ask the device for the state of the job that the message has started."""
+        simulation = self.simulation
+        device = simulation.devices[parcel.target]
+
+        def effect() -> Outcome:
+            device.asked.append(simulation.now)
+            return device.states.pop(0) if device.states else NO_JOB
+
+        return simulation.wire.call("channel.ask", effect)
 
 
 class SideBySide:
@@ -553,4 +645,5 @@ def install(simulation: Simulation, patch: Callable[[object, str, object], None]
     """Let the handlers live in a simulation, with its threads in place of real ones."""
     patch(batch, "ThreadPoolExecutor", simulation.pool)
     patch(submitting, "ThreadPoolExecutor", simulation.pool)
+    patch(starting, "ThreadPoolExecutor", simulation.pool)
     bootstrap.use(simulation)

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from handlers.delivery.workflows import CATALOGUE, EndedBy
 from scripts.terraform import MODULE, Terraform, TerraformError, environment
 
+DEFINITIONS = MODULE.parent / "definitions"
 SUITES = sorted(path.name for path in (MODULE / "tests").glob("*.tftest.hcl"))
 MODULES = sorted(path for path in (MODULE / "modules").iterdir() if path.is_dir())
 MOST_INPUTS = 15
@@ -114,3 +116,51 @@ def test_every_alarm_points_at_a_chapter_that_is_there() -> None:
     chapters = {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
     assert anchors
     assert anchors <= chapters
+
+
+def catalogue() -> dict[str, dict[str, str]]:
+    """Terraform's catalogue of workflows: definition, type and how attempts are asked for, by workflow."""
+    text = re.search(r"^  catalogue = \{\n(.*?)^  \}", (MODULE / "workflows.tf").read_text(), re.DOTALL | re.MULTILINE)
+    assert text
+    entries = re.finditer(r"^    (?P<name>\w+) = \{\n(?P<body>.*?)^    \}", text[1], re.DOTALL | re.MULTILINE)
+    return {
+        entry["name"]: dict(re.findall(r'^      (\w+)\s*= "(\w+)"', entry["body"], re.MULTILINE)) for entry in entries
+    }
+
+
+def test_the_catalogue_is_the_handlers() -> None:
+    """The same workflows; and what an ending must complete is what Terraform gives the right to complete."""
+    assert set(catalogue()) == set(CATALOGUE)
+    assert {workflow for workflow, entry in catalogue().items() if entry["asks"] == "task"} == {
+        workflow for workflow, settings in CATALOGUE.items() if settings.ended_by is EndedBy.TASK
+    }
+    stopped = [w for w, settings in CATALOGUE.items() if settings.ended_by is EndedBy.STOP or settings.pulled]
+    listed = re.search(r"^  stopped +=.* in \[(.*?)\]", (MODULE / "permissions.tf").read_text(), re.MULTILINE)
+    assert listed
+    assert stopped == re.findall(r'"(\w+)"', listed[1])
+
+
+def test_a_workflow_is_short_lived_where_its_machine_is() -> None:
+    express = {workflow for workflow, entry in catalogue().items() if entry["type"] == "EXPRESS"}
+    assert express == {workflow for workflow, settings in CATALOGUE.items() if settings.longest is not None}
+
+
+def test_every_workflow_may_be_chosen() -> None:
+    body = blocks(MODULE, "variable")["workflows"]
+    default = re.search(r"default\s*= \[(.*?)\]", body, re.DOTALL)
+    known = re.search(r"setsubtract\(var\.workflows, \[(.*?)\]", body, re.DOTALL)
+    assert default
+    assert known
+    assert re.findall(r'"(\w+)"', default[1]) == list(catalogue())
+    assert re.findall(r'"(\w+)"', known[1]) == list(catalogue())
+
+
+def test_every_definition_is_deployed_and_its_variables_are_given() -> None:
+    used = {f"{entry['definition']}.asl.json" for entry in catalogue().values()}
+    assert used == {path.name for path in DEFINITIONS.glob("*.asl.json")}
+    text = re.search(
+        r"^  substitutions = \{\n(.*?)^  \}", (MODULE / "workflows.tf").read_text(), re.DOTALL | re.MULTILINE
+    )
+    assert text
+    given = set(re.findall(r"^    (\w+)\s*=", text[1], re.MULTILINE))
+    assert given == {name for file in used for name in re.findall(r"\$\{(\w+)\}", (DEFINITIONS / file).read_text())}

@@ -11,8 +11,9 @@ from handlers import ack, deliver
 from handlers.delivery.answering import RACES
 from handlers.delivery.channel import Outcome
 from handlers.delivery.jobs import attempt_job, parse_timer
-from handlers.delivery.message import Record, Status
+from handlers.delivery.message import Record, Scheduler, Status
 from handlers.delivery.ports import Ending
+from handlers.delivery.telling import iso
 from tests.fakes.events import Context, Reply, answer_event, api_event, capability_in, reply_of, sqs_event
 from tests.fakes.records import a_record, claim_of
 from tests.fakes.wire import Fault, Meanwhile
@@ -324,3 +325,143 @@ def test_p6_an_ack_of_an_earlier_attempt_ends_the_message(world: MemoryWorld) ->
     world.now = target.record.due_at
     world.table.claim(claim_of(target.record, world.now, "t2"))
     assert target.ack().json["status"] == "DELIVERED"
+
+
+def waiting(world: MemoryWorld, workflow: str = "delivery_callback", **fields: Any) -> Target:
+    """A message whose attempt was made for an execution; where one waits for a task, its token is AAAA."""
+    target = Target.__new__(Target)
+    target.world = world
+    record = a_record(scheduler=Scheduler.WORKFLOW, workflow=workflow, **fields)
+    target.id = record.id
+    world.table.put(record)
+    body = dict(attempt_job(record, record.attempt + 1).post("webhook").body)
+    if workflow == "delivery_callback":
+        body["task"] = {"token": "AAAA", "asked_at": iso(world.now), "wait": 15, "index": 0}
+    target.deliver(body)
+    target.parcel = world.target.parcels[-1]
+    world.wire.calls.clear()
+    return target
+
+
+class TestWorkflow:
+    def test_p4_an_ack_completes_the_task_after_the_record_is_closed(self, world: MemoryWorld) -> None:
+        target = waiting(world)
+        assert target.ack().status == 200
+        calls = world.wire.calls
+        assert calls.index("dynamodb.end") < calls.index("states.answer") < calls.index("sns.publish")
+        assert world.states.answers == {"AAAA": {"status": "DELIVERED"}}
+        assert world.states.stopped == []
+
+    def test_p4_an_ack_stops_the_execution_after_the_record_is_closed(self, world: MemoryWorld) -> None:
+        target = waiting(world, "delivery_stop_on_ack")
+        assert target.ack().status == 200
+        calls = world.wire.calls
+        assert calls.index("dynamodb.end") < calls.index("states.stop")
+        assert (world.states.stopped, world.states.answers) == ([f"{target.id}-1"], {})
+
+    @pytest.mark.parametrize("workflow", ["delivery_poll", "poll_express", "delivery_job_poller"])
+    def test_p4_an_execution_that_looks_for_itself_is_left_alone(self, world: MemoryWorld, workflow: str) -> None:
+        target = waiting(world, workflow)
+        assert target.ack().json["status"] == "DELIVERED"
+        assert (world.states.answers, world.states.stopped) == ({}, [])
+
+    def test_p4_before_any_attempt_there_is_no_task_to_complete(self, world: MemoryWorld) -> None:
+        target = waiting(world)
+        target.change(task=None)
+        assert target.ack().status == 200
+        assert world.states.answers == {}
+
+    def test_p5_every_repeated_ack_completes_again_and_is_answered_with_success(self, world: MemoryWorld) -> None:
+        target = waiting(world)
+        first = target.ack()
+        stands = target.record
+        assert [target.ack().json for _ in range(3)] == [first.json] * 3
+        assert (target.record, len(world.told.events)) == (stands, 1)
+        assert world.states.late == ["AAAA"] * 3
+
+    def test_p4_a_repeat_completes_what_an_ack_that_died_had_not(self, world: MemoryWorld) -> None:
+        target = waiting(world)
+        target.end(Status.DELIVERED)
+        assert world.states.answers == {}
+        assert target.ack().json == {"id": target.id, "status": "DELIVERED", "late": False}
+        assert world.states.answers == {"AAAA": {"status": "DELIVERED"}}
+
+    def test_p5_a_task_that_has_timed_out_is_answered_with_success(self, world: MemoryWorld) -> None:
+        target = waiting(world)
+        world.states.over.add("AAAA")
+        assert target.ack().json == {"id": target.id, "status": "DELIVERED", "late": False}
+        assert (target.record.status, world.states.late) == (Status.DELIVERED, ["AAAA"])
+
+    def test_p6_a_late_ack_completes_with_the_ending_that_came_first(self, world: MemoryWorld) -> None:
+        target = waiting(world)
+        target.end(Status.EXPIRED)
+        assert target.ack().json == {"id": target.id, "status": "EXPIRED", "late": True}
+        assert world.states.answers == {"AAAA": {"status": "EXPIRED"}}
+
+    @pytest.mark.parametrize(
+        ("workflow", "operation"), [("delivery_callback", "states.answer"), ("delivery_stop_on_ack", "states.stop")]
+    )
+    @pytest.mark.parametrize("what", ["throttle", "timeout", "lose"])
+    def test_p4_an_ack_is_a_success_though_step_functions_fails_and_a_repeat_makes_up_for_it(
+        self, world: MemoryWorld, workflow: str, operation: str, what: Any
+    ) -> None:
+        target = waiting(world, workflow)
+        world.wire.faults.append(Fault(operation, what))
+        assert target.ack().status == 200
+        assert target.record.status is Status.DELIVERED
+        assert len(world.told.events) == 1
+        assert world.log.said("execution not told yet")
+        assert target.ack().status == 200
+        assert world.states.answers or world.states.stopped
+
+    def test_p4_an_ack_ends_what_the_queues_have_taken_over(self, world: MemoryWorld) -> None:
+        target = waiting(world)
+        world.table.hand_over(target.record)
+        assert target.ack().json["status"] == "DELIVERED"
+        assert world.states.answers == {"AAAA": {"status": "DELIVERED"}}
+
+    def test_many_at_once_complete_each_its_own(self, world: MemoryWorld) -> None:
+        targets = [waiting(world), waiting(world, "delivery_stop_on_ack", number=2), Target(world, number=3)]
+        acks = [{"capability": capability_in(t.parcel.ack_url)} for t in targets]
+        reply = reply_of(ack.handler(api_event("POST", "/acks", {"acks": acks}, caller=None), None))
+        assert [r["code"] for r in reply.json["results"]] == [200, 200, 200]
+        assert world.states.answers == {"AAAA": {"status": "DELIVERED"}}
+        assert world.states.stopped == [f"{targets[1].id}-1"]
+
+    def test_a_final_nack_completes_it_rejected(self, world: MemoryWorld) -> None:
+        target = waiting(world)
+        assert target.nack().json["status"] == "REJECTED"
+        assert world.states.answers == {"AAAA": {"status": "REJECTED"}}
+
+    def test_a_final_nack_stops_the_execution(self, world: MemoryWorld) -> None:
+        target = waiting(world, "delivery_stop_on_ack")
+        target.nack()
+        assert world.states.stopped == [f"{target.id}-1"]
+
+    def test_p5_a_repeated_nack_completes_again(self, world: MemoryWorld) -> None:
+        target = waiting(world)
+        target.end(Status.REJECTED)
+        assert target.nack().json == {"id": target.id, "status": "REJECTED", "late": False}
+        assert world.states.answers == {"AAAA": {"status": "REJECTED"}}
+
+    def test_a_nack_is_a_success_though_step_functions_fails(self, world: MemoryWorld) -> None:
+        target = waiting(world)
+        world.wire.faults.append(Fault("states.answer", "throttle"))
+        assert target.nack().status == 200
+        assert (target.record.status, target.record.untold) == (Status.REJECTED, None)
+
+    def test_p3_a_nack_with_retry_after_moves_the_due_time_and_arms_no_timer(self, world: MemoryWorld) -> None:
+        target = waiting(world)
+        before = target.record
+        assert target.nack({"reason": "asleep", "retry_after": HOUR}).json["status"] == "AWAITING_ACK"
+        assert target.record.due_at == START + HOUR * 1000
+        assert target.record.token != before.token
+        assert "sqs.send" not in world.wire.calls
+        assert (world.states.answers, world.states.stopped) == ({}, [])
+
+    def test_p3_of_what_the_queues_have_taken_over_it_arms_one(self, world: MemoryWorld) -> None:
+        target = waiting(world)
+        world.table.hand_over(target.record)
+        target.nack({"reason": "asleep", "retry_after": HOUR})
+        posted = world.timer_queues[15].sent[-1]
+        assert parse_timer(json.dumps(posted[1])).token == target.record.token

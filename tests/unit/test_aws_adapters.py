@@ -13,12 +13,14 @@ from botocore.stub import Stubber
 from moto import mock_aws
 
 from handlers.aws.errors import ConditionFailed, mapped
+from handlers.aws.items import from_item, to_item
 from handlers.aws.listing import Listing
 from handlers.aws.secrets import Secrets
 from handlers.aws.store import DynamoStore
 from handlers.aws.topics import SnsTopics
 from handlers.aws.updates import Update
 from handlers.delivery.errors import Invalid, Throttled, Unavailable
+from handlers.delivery.message import Scheduler
 from handlers.delivery.telling import event_of
 from tests.fakes.dynamodb import REGION
 from tests.fakes.records import a_record, claim_of, message_id
@@ -201,6 +203,11 @@ class TestStore:
         with pytest.raises(Throttled):
             DynamoStore(client, "t").postpone_sweep(a_record(), START, 1)
 
+    def test_nor_is_a_hand_over(self, client: "DynamoDBClient", stub: Stubber) -> None:
+        stub.add_client_error("update_item", "ThrottlingException")
+        with pytest.raises(Throttled):
+            DynamoStore(client, "t").hand_over(a_record())
+
     @pytest.mark.parametrize(
         "rows",
         [
@@ -243,6 +250,23 @@ class TestStore:
         assert listing.upto("0", 5, 7) == []
 
 
+class TestItems:
+    def test_a_message_of_the_queues_has_nothing_of_workflows_in_its_item(self) -> None:
+        assert not {"scheduler", "workflow", "task"} & set(to_item(a_record()))
+
+    def test_an_item_of_before_there_were_workflows_is_the_queues(self) -> None:
+        item = to_item(a_record(scheduler=Scheduler.WORKFLOW, workflow="delivery_poll"))
+        old = {name: value for name, value in item.items() if name not in ("scheduler", "workflow")}
+        assert from_item(old) == a_record()
+
+    def test_what_an_execution_runs_is_read_back(self) -> None:
+        record = a_record(scheduler=Scheduler.WORKFLOW, workflow="delivery_poll")
+        item = to_item(record)
+        assert (item["scheduler"], item["workflow"]) == ({"S": "workflow"}, {"S": "delivery_poll"})
+        assert from_item(item) == record
+        assert from_item({**item, "task": {"S": "AAAA"}}).task == "AAAA"
+
+
 class TestUpdate:
     def test_every_name_is_an_alias_for_many_are_reserved(self) -> None:
         request = Update().set("status", "X").remove("ttl").when("attempts.3.c", "t").request()
@@ -255,6 +279,11 @@ class TestUpdate:
             "#a3": "3",
             "#c": "c",
         }
+
+    def test_a_limit_counts_only_where_there_is_one(self) -> None:
+        request = Update().remove("x").when_within("max_attempts", 3).request()
+        assert request["ConditionExpression"] == "(attribute_not_exists(#max_attempts) OR #max_attempts >= :v0)"
+        assert request["ExpressionAttributeValues"] == {":v0": {"N": "3"}}
 
     def test_no_values_no_values_clause(self) -> None:
         request = Update().remove("ttl").when("untold", None).request()

@@ -70,6 +70,7 @@ def test_the_services_it_describes_are_those_that_the_handlers_call(package: Pat
     described = {name.split("/")[2] for name in names(package) if re.match(r"botocore/data/[^/]+/", name)}
 
     assert described == SERVICES
+    assert "stepfunctions" in SERVICES
     assert called | {"xray"} == SERVICES
 
 
@@ -145,6 +146,7 @@ def test_it_is_written_again_only_when_something_in_it_changed(monkeypatch: pyte
         ("botocore/data/partitions.json", True),
         ("botocore/data/sqs/2012-11-05/service-2.json.gz", True),
         ("botocore/data/sqs/2012-11-05/examples-1.json", False),
+        ("botocore/data/stepfunctions/2016-11-23/service-2.json.gz", True),
         ("botocore/data/ec2/2016-11-15/service-2.json.gz", False),
         ("botocore/cacert.pem", True),
         ("wrapt/__init__.pyi", False),

@@ -442,3 +442,56 @@ def test_retry_after_is_rounded_up() -> None:
 def test_no_retry_after_makes_it_raise(asked: str) -> None:
     seconds = seconds_to_wait(asked, NOW)
     assert seconds is None or 1 <= seconds <= MAX_RETRY_AFTER
+
+
+QUESTION = Parcel("a" * 26, 3, TARGET, b"", "application/json", ack_url="", nack_url="")
+
+
+class TestAsk:
+    def test_it_is_a_get_without_a_body_signed_and_without_a_capability(self) -> None:
+        peer = Peer(answer("202 Accepted"))
+        assert channel(peer).ask(QUESTION, 30) == Outcome(Kind.SENT, "http_202", 0, 202)
+        head, _, body = peer.sent.partition(b"\r\n\r\n")
+        request, *lines = head.decode().split("\r\n")
+        headers = dict(line.split(": ", 1) for line in lines)
+        assert (request, body) == ("GET /hook?x=1 HTTP/1.1", b"")
+        signature = headers.pop("webhook-signature")
+        assert Verifier(webhook_secret("m" * 64, TARGET)).sign("a" * 26, NOW, "") == signature
+        assert headers == {
+            "Host": "device.example:8080",
+            "Accept-Encoding": "identity",
+            "content-type": "application/json",
+            "user-agent": "until-ack/1.2.3",
+            "webhook-id": "a" * 26,
+            "webhook-timestamp": str(int(NOW.timestamp())),
+            "until-ack-attempt": "3",
+            "connection": "close",
+        }
+        assert peer.closed
+
+    @pytest.mark.parametrize(
+        ("answered", "outcome"),
+        [
+            (answer("202 Accepted"), Outcome(Kind.SENT, "http_202", 0, 202)),
+            (answer("200 OK"), Outcome(Kind.SENT, "http_200", 0, 200)),
+            (answer("200 OK", "until-ack: ack"), Outcome(Kind.ACKED, "http_200", 0, 200)),
+            (answer("202 Accepted", "until-ack: ack"), Outcome(Kind.ACKED, "http_202", 0, 202)),
+            (answer("410 Gone"), Outcome(Kind.GONE, "http_410", 0, 410)),
+            (answer("404 No"), Outcome(Kind.FAILED, "http_404", 0, 404)),
+            (answer("500 Oops", "until-ack: ack"), Outcome(Kind.FAILED, "http_500", 0, 500)),
+            (answer("302 Found", "location: http://127.0.0.1/"), Outcome(Kind.FAILED, "redirect", 0, 302)),
+            (b"", Outcome(Kind.FAILED, "closed")),
+        ],
+    )
+    def test_what_an_answer_means(self, answered: bytes, outcome: Outcome) -> None:
+        assert channel(Peer(answered)).ask(QUESTION, 30) == outcome
+
+    def test_p8_a_private_address_is_not_asked_either(self) -> None:
+        peer, dialed = Peer(), list[Address]()
+        outcome = channel(peer, lambda host, port: ["10.0.0.1"], dialed=dialed).ask(QUESTION, 30)
+        assert (outcome.kind, dialed, peer.sent) == (Kind.BLOCKED, [], b"")
+
+    def test_without_time_nothing_is_asked(self) -> None:
+        peer = Peer()
+        assert channel(peer).ask(QUESTION, 0) == Outcome(Kind.FAILED, "no_time")
+        assert peer.sent == b""

@@ -8,7 +8,7 @@ import pytest
 
 from handlers import check_ack
 from handlers.delivery.jobs import Timer
-from handlers.delivery.message import Record, Status
+from handlers.delivery.message import Record, Scheduler, Status
 from handlers.delivery.ports import Ending
 from tests.fakes.events import Context, sqs_event
 from tests.fakes.records import GRACE, a_record, answered, claimed, message_id
@@ -247,3 +247,40 @@ class TestBatch:
         assert clockwork.run() == ["timer-15-1"]
         assert len(clockwork.queue.bodies()) == 1
         assert clockwork.queue.dead == []
+
+
+class TestWorkflow:
+    """Of messages that the queues have taken over from an execution."""
+
+    @pytest.mark.parametrize(
+        ("workflow", "stopped", "answered_"),
+        [
+            ("delivery_stop_on_ack", 1, {}),
+            ("delivery_callback", 0, {"AAAA": {"status": "EXPIRED"}}),
+            ("delivery_poll", 0, {}),
+        ],
+    )
+    def test_p2_an_ending_completes_what_may_still_wait(
+        self, world: MemoryWorld, clockwork: Clockwork, workflow: str, stopped: int, answered_: dict[str, Any]
+    ) -> None:
+        record = clockwork.waiting(workflow=workflow, task="AAAA", expires_at=START + 5_000)
+        world.now = record.expires_at
+        assert clockwork.run() == []
+        assert clockwork.now().status is Status.EXPIRED
+        assert world.states.stopped == [f"{record.id}-1"] * stopped
+        assert world.states.answers == answered_
+
+    def test_p2_it_is_an_ending_though_step_functions_fails(self, world: MemoryWorld, clockwork: Clockwork) -> None:
+        record = clockwork.waiting(workflow="delivery_callback", task="AAAA", expires_at=START + 5_000)
+        world.now = record.expires_at
+        world.wire.faults.append(Fault("states.answer", "timeout"))
+        assert clockwork.run() == []
+        assert (clockwork.now().status, clockwork.now().untold) == (Status.EXPIRED, None)
+        assert len(world.told.alerts) == 1
+
+    def test_a_timer_goes_on_asking_for_attempts_of_its_own(self, world: MemoryWorld, clockwork: Clockwork) -> None:
+        record = clockwork.waiting(workflow="delivery_callback", task="AAAA")
+        assert record.scheduler is Scheduler.QUEUES
+        world.now = record.due_at
+        assert clockwork.run() == []
+        assert clockwork.attempts.bodies() == [{"v": 1, "id": record.id, "attempt": 2, "base": 0}]

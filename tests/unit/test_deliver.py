@@ -10,8 +10,9 @@ import pytest
 from handlers import deliver
 from handlers.delivery.channel import Kind, Outcome, Parcel
 from handlers.delivery.jobs import attempt_job, parse_timer
-from handlers.delivery.message import Record, Status
+from handlers.delivery.message import Record, Scheduler, Status
 from handlers.delivery.ports import Ending, Move
+from handlers.delivery.telling import iso
 from tests.fakes.events import Context, sqs_event
 from tests.fakes.records import LEASE, a_record, claim_of, message_id
 from tests.fakes.wire import Fault, Meanwhile
@@ -416,3 +417,315 @@ class TestBatch:
         world.now += line.queue.visibility
         assert line.run() == []
         assert [e.body for e in line.queue.dead] == ["poison"]
+
+
+class TestTask:
+    """Jobs whose execution waits for the ACK, or, asked by the route, for nothing."""
+
+    def put(self, line: Line, number: int = 1, **fields: Any) -> Record:
+        return line.put(number, **{"scheduler": Scheduler.WORKFLOW, "workflow": "delivery_callback", **fields})
+
+    def ask(
+        self,
+        line: Line,
+        record: Record,
+        attempt: int | None = None,
+        token: str = "AAAA",
+        first: int = 0,
+        wait: int = 15,
+    ) -> None:
+        """What an execution puts into the queue, at this moment."""
+        n = record.attempt + 1 if attempt is None else attempt
+        task = {"token": token, "asked_at": iso(line.world.now), "wait": wait, "index": n - first - 1}
+        line.post(record, n, task=task)
+
+    def made(self, line: Line, token: str = "AAAA", **fields: Any) -> Record:
+        """A message whose first attempt has been made, and whose task waits."""
+        self.ask(line, self.put(line, **fields), token=token)
+        assert line.run() == []
+        return line.now()
+
+    def test_p4_its_token_is_stored_by_the_claim_itself_and_no_timer_is_armed(
+        self, world: MemoryWorld, line: Line
+    ) -> None:
+        self.ask(line, self.put(line))
+        world.wire.calls.clear()
+        assert line.run() == []
+        calls = [c for c in world.wire.calls if not c.startswith("secretsmanager")]
+        assert calls == ["dynamodb.claim", "channel.send", "dynamodb.record"]
+        claim = next(change for change in world.table.changes if change.operation == "claim")
+        assert (claim.after.task, claim.after.attempt) == ("AAAA", 1)
+        assert (line.timers(), world.states.answers) == ([], {})
+        assert line.now().attempts[0].outcome is Kind.SENT
+
+    def test_that_the_route_asked_for_arms_no_timer_either(self, world: MemoryWorld, line: Line) -> None:
+        line.post(self.put(line, workflow="delivery_poll"))
+        assert line.run() == []
+        assert (len(world.target.parcels), line.timers(), line.now().task) == (1, [], None)
+
+    def test_beats_while_the_sending_is_under_way(self, world: MemoryWorld, line: Line) -> None:
+        self.made(line)
+        line.post(line.put(2))
+        line.run()
+        assert world.states.beaten == ["AAAA"]
+
+    def test_that_has_timed_out_is_dropped_before_anything_else(self, world: MemoryWorld, line: Line) -> None:
+        record = self.put(line)
+        self.ask(line, record)
+        world.now += 15_000
+        world.wire.calls.clear()
+        assert line.run() == []
+        assert (world.wire.calls, line.queue.bodies(), line.now()) == ([], [], record)
+
+    def test_up_to_that_moment_it_is_made(self, world: MemoryWorld, line: Line) -> None:
+        self.ask(line, self.put(line))
+        world.now += 14_999
+        assert line.run() == []
+        assert len(world.target.parcels) == 1
+
+    @pytest.mark.parametrize("status", [Status.DELIVERED, Status.REJECTED, Status.EXPIRED, Status.CANCELLED])
+    def test_p4_of_an_ended_message_is_completed_at_once(self, world: MemoryWorld, line: Line, status: Status) -> None:
+        record = self.put(line)
+        self.ask(line, record)
+        world.table.end(record.id, Ending(status, START))
+        assert line.run() == []
+        assert world.states.answers == {"AAAA": {"status": str(status)}}
+        assert (world.target.parcels, line.queue.bodies(), line.timers()) == ([], [], [])
+
+    def test_p4_an_ack_just_before_the_claim_completes_it(self, world: MemoryWorld, line: Line) -> None:
+        record = self.put(line)
+        ack = Ending(Status.DELIVERED, START)
+        world.wire.faults.append(Meanwhile("dynamodb.claim", lambda: world.table.end(record.id, ack)))
+        self.ask(line, record)
+        assert line.run() == []
+        assert world.states.answers == {"AAAA": {"status": "DELIVERED"}}
+        assert (world.target.parcels, line.now().task) == ([], None)
+
+    def test_of_a_message_that_does_not_exist_is_completed_unknown(self, world: MemoryWorld, line: Line) -> None:
+        self.ask(line, a_record(404))
+        assert line.run() == []
+        assert world.states.answers == {"AAAA": {"status": "UNKNOWN"}}
+
+    @pytest.mark.parametrize("early", [1, 400, 1_000])
+    def test_p3_early_by_up_to_a_second_it_waits_and_makes_the_attempt(
+        self, world: MemoryWorld, line: Line, early: int
+    ) -> None:
+        record = self.made(line)
+        world.now = record.due_at - early
+        self.ask(line, record, token="BBBB", wait=30)
+        assert line.run() == []
+        assert (line.now().attempt, line.now().attempts[-1].sent_at) == (2, record.due_at)
+        assert (line.now().task, world.states.answers) == ("BBBB", {})
+
+    def test_p3_without_a_task_an_executions_attempt_waits_as_long(self, world: MemoryWorld, line: Line) -> None:
+        record = self.put(line, workflow="delivery_poll", due_at=START + 1_000)
+        line.post(record)
+        assert line.run() == []
+        assert (line.now().attempt, world.now) == (1, START + 1_000)
+
+    def test_p3_for_the_queues_it_waits_for_no_moment(self, world: MemoryWorld, line: Line) -> None:
+        line.post(line.put(due_at=START + 1))
+        line.run()
+        assert (line.now().attempt, world.now, line.queue.sent[-1][2]) == (0, START, 1)
+
+    def test_p3_earlier_it_is_asked_to_come_again_when_due(self, world: MemoryWorld, line: Line) -> None:
+        record = self.made(line)
+        world.now += 4_500
+        self.ask(line, record, token="BBBB", wait=30)
+        assert line.run() == []
+        assert world.states.answers == {
+            "BBBB": {"status": "AGAIN", "pause": 11, "next": {"index": 1, "wait": 30, "heartbeat": 29}}
+        }
+        assert (line.now(), line.queue.bodies()) == (record, [])
+
+    @pytest.mark.parametrize(("attempt", "first"), [(1, 0), (3, 0), (9, 0), (4, 3)])
+    def test_p5_of_another_attempt_is_asked_to_come_with_the_right_one(
+        self, world: MemoryWorld, line: Line, attempt: int, first: int
+    ) -> None:
+        record = self.made(line)
+        self.ask(line, record, attempt, "BBBB", first)
+        assert line.run() == []
+        answer = world.states.answers["BBBB"]
+        assert (answer["status"], answer["pause"], answer["next"]) == (
+            "AGAIN",
+            15,
+            {"index": 1 - first, "wait": 30, "heartbeat": 29},
+        )
+        assert (len(world.target.parcels), line.now()) == (1, record)
+
+    def test_p5_the_same_job_twice_is_one_attempt_and_its_task_goes_on_waiting(
+        self, world: MemoryWorld, line: Line
+    ) -> None:
+        record = self.put(line)
+        for _ in range(3):
+            self.ask(line, record)
+            assert line.run() == []
+        assert (len(world.target.parcels), world.states.answers, world.states.late) == (1, {}, [])
+
+    def test_p5_the_same_job_while_it_is_under_way_stays_in_the_queue(self, world: MemoryWorld, line: Line) -> None:
+        record = self.put(line)
+        world.table.claim(claim_of(record, START, "another's", task="AAAA"))
+        self.ask(line, record)
+        assert len(line.run()) == 1
+        assert (world.states.answers, world.target.parcels) == ({}, [])
+
+    def test_of_an_attempt_that_another_task_holds_is_asked_to_come_after_its_lease(
+        self, world: MemoryWorld, line: Line
+    ) -> None:
+        record = self.put(line)
+        taken = world.table.claim(claim_of(record, START, "another's", task="AAAA"))
+        self.ask(line, record, token="BBBB")
+        assert line.run() == []
+        assert world.states.answers == {
+            "BBBB": {"status": "AGAIN", "pause": 40, "next": {"index": 0, "wait": 15, "heartbeat": 14}}
+        }
+        assert line.now() == taken
+
+    def test_p2_after_the_lease_of_one_that_died_it_is_made_again_with_the_new_task(
+        self, world: MemoryWorld, line: Line
+    ) -> None:
+        record = self.put(line)
+        world.table.claim(claim_of(record, START, "of the dead", task="AAAA"))
+        world.now += LEASE
+        self.ask(line, record, token="BBBB")
+        assert line.run() == []
+        assert (line.now().claims, line.now().task, line.timers()) == (2, "BBBB", [])
+
+    @pytest.mark.parametrize(
+        "fields", [{"scheduler": Scheduler.QUEUES}, {"attempt": 3, "base": 3, "life": 2}], ids=["taken over", "life 2"]
+    )
+    def test_of_what_is_no_longer_its_executions_settles(
+        self, world: MemoryWorld, line: Line, fields: dict[str, Any]
+    ) -> None:
+        record = self.put(line, **fields)
+        self.ask(line, replace(record, base=0), 1)
+        assert line.run() == []
+        assert world.states.answers == {"AAAA": {"status": "SETTLE"}}
+        assert (world.target.parcels, line.now()) == ([], record)
+
+    def test_a_takeover_between_reading_and_claiming_makes_no_attempt_with_a_task(
+        self, world: MemoryWorld, line: Line
+    ) -> None:
+        record = self.put(line)
+        world.wire.faults.append(Meanwhile("dynamodb.claim", lambda: world.table.hand_over(record)))
+        self.ask(line, record)
+        assert line.run() == []
+        assert (line.now().attempt, line.now().task) == (0, None)
+        assert world.states.answers == {"AAAA": {"status": "SETTLE"}}
+
+    def test_what_the_queues_have_taken_over_gets_its_timer_again(self, world: MemoryWorld, line: Line) -> None:
+        record = self.put(line)
+        world.table.hand_over(record)
+        line.post(record)
+        assert line.run() == []
+        assert line.timers() == [(line.now().token, 15)]
+
+    @pytest.mark.parametrize(
+        ("fields", "status"),
+        [({"expires_at": START}, Status.EXPIRED), ({"attempt": 2, "max_attempts": 2}, Status.EXHAUSTED)],
+    )
+    def test_p2_what_is_due_to_end_is_ended_told_and_settled(
+        self, world: MemoryWorld, line: Line, fields: dict[str, Any], status: Status
+    ) -> None:
+        self.ask(line, self.put(line, **fields))
+        assert line.run() == []
+        assert (line.now().status, len(world.told.alerts)) == (status, 1)
+        assert world.states.answers == {"AAAA": {"status": "SETTLE"}}
+        assert world.target.parcels == []
+
+    def test_p2_beyond_the_last_attempt_nothing_is_claimed_though_its_function_died(
+        self, world: MemoryWorld, line: Line
+    ) -> None:
+        record = self.put(line, max_attempts=1)
+        taken = world.table.claim(claim_of(record, START, "of the dead", task="AAAA"))
+        world.now = taken.due_at
+        self.ask(line, taken, 2, "BBBB")
+        assert line.run() == []
+        assert line.now() == taken
+        assert world.states.answers == {
+            "BBBB": {"status": "AGAIN", "pause": 25, "next": {"index": 0, "wait": 15, "heartbeat": 14}}
+        }
+
+    def test_p5_beyond_the_last_attempt_of_the_queues_the_job_is_dropped(self, world: MemoryWorld, line: Line) -> None:
+        record = line.put(max_attempts=1)
+        taken = world.table.claim(claim_of(record, START, "of the dead"))
+        world.now = taken.due_at
+        line.post(taken, 2)
+        assert line.run() == []
+        assert (line.now(), line.queue.bodies(), world.target.parcels) == (taken, [], [])
+
+    def test_p4_a_synchronous_ack_completes_it_after_the_record_is_closed(self, world: MemoryWorld, line: Line) -> None:
+        world.target.answers.append(replace(SENT, kind=Kind.ACKED))
+        self.made(line)
+        calls = world.wire.calls
+        assert calls.index("states.answer") > calls.index("dynamodb.record")
+        assert world.states.answers == {"AAAA": {"status": "DELIVERED"}}
+
+    def test_a_target_that_is_gone_completes_it_rejected(self, world: MemoryWorld, line: Line) -> None:
+        world.target.answers.append(Outcome(Kind.GONE, "http_410", 5, 410))
+        self.made(line)
+        assert world.states.answers == {"AAAA": {"status": "REJECTED"}}
+
+    def test_p4_a_synchronous_ack_stops_the_execution_that_is_ended_so(self, world: MemoryWorld, line: Line) -> None:
+        world.target.answers.append(replace(SENT, kind=Kind.ACKED))
+        record = self.put(line, workflow="delivery_stop_on_ack")
+        line.post(record)
+        assert line.run() == []
+        assert world.states.stopped == [f"{record.id}-1"]
+
+    def test_p3_retry_after_moves_the_due_time_without_a_timer(self, world: MemoryWorld, line: Line) -> None:
+        world.target.answers.append(Outcome(Kind.FAILED, "http_503", 5, 503, retry_after=100))
+        record = self.made(line)
+        assert (record.due_at, record.token == record.claim, line.timers()) == (START + 100_000, False, [])
+        world.now += 15_000
+        self.ask(line, record, token="BBBB", wait=30)
+        line.run()
+        assert world.states.answers["BBBB"]["pause"] == 85
+
+    def test_an_answer_that_failed_leaves_the_job_and_is_given_when_it_comes_again(
+        self, world: MemoryWorld, line: Line
+    ) -> None:
+        record = self.put(line)
+        self.ask(line, record, wait=3600)
+        world.table.end(record.id, Ending(Status.DELIVERED, START))
+        world.wire.faults.append(Fault("states.answer", "throttle"))
+        assert len(line.run()) == 1
+        assert world.states.answers == {}
+        world.now += line.queue.visibility
+        assert line.run() == []
+        assert world.states.answers == {"AAAA": {"status": "DELIVERED"}}
+
+    def test_p5_an_answer_that_comes_late_is_no_failure(self, world: MemoryWorld, line: Line) -> None:
+        record = self.put(line)
+        world.states.over.add("AAAA")
+        world.table.end(record.id, Ending(Status.DELIVERED, START))
+        self.ask(line, record)
+        assert line.run() == []
+        assert (world.states.late, line.queue.bodies()) == (["AAAA"], [])
+
+    def test_a_claims_answer_that_was_lost_and_asked_for_again_goes_on_without_a_timer(
+        self, world: MemoryWorld, line: Line
+    ) -> None:
+        world.wire.faults.append(Fault("dynamodb.claim", "repeat"))
+        record = self.made(line)
+        assert (record.claims, len(world.target.parcels), line.timers()) == (1, 1, [])
+        assert world.states.answers == {}
+
+    def test_with_too_little_time_left_it_is_put_back_with_its_task(self, world: MemoryWorld, line: Line) -> None:
+        self.ask(line, self.put(line))
+        assert line.run(remaining=11_999) == []
+        world.now += 1_000
+        assert line.run() == []
+        assert (line.now().attempt, line.now().task) == (1, "AAAA")
+
+    def test_a_bad_one_is_buried_and_fails_no_other(self, world: MemoryWorld, line: Line) -> None:
+        record = self.put(line)
+        line.post(record, task={"token": ""})
+        ended = self.put(line, 2)
+        world.table.end(ended.id, Ending(Status.DELIVERED, START))
+        self.ask(line, ended, token="BBBB")
+        self.ask(line, record)
+        assert line.run() == []
+        assert [e.reason for e in line.queue.dead] == ["task must have the fields asked_at, index, token, wait"]
+        assert world.states.answers == {"BBBB": {"status": "DELIVERED"}}
+        assert [p.message_id for p in world.target.parcels] == [record.id]

@@ -1,6 +1,7 @@
 """The functions' environment: read whole, or refused by the variable's name."""
 
 from dataclasses import MISSING, fields
+from typing import Any
 
 import pytest
 
@@ -27,8 +28,19 @@ FUNCTIONS: list[type[Env]] = [
     env.QueryEnv,
     env.RedeliverEnv,
     env.SweepEnv,
+    env.AttemptsEnv,
+    env.SettleEnv,
+    env.JobEnv,
+    env.PushEnv,
 ]
-REQUIRED = [(function, f.name.upper()) for function in FUNCTIONS for f in fields(function) if f.default is MISSING]
+REQUIRED = [
+    (function, f.name.upper())
+    for function in FUNCTIONS
+    for f in fields(function)
+    if f.default is MISSING and f.default_factory is MISSING
+]
+STARTING = [env.SubmitEnv, env.RedeliverEnv, env.SettleEnv, env.SweepEnv]
+COMPLETING = [env.AckEnv, env.QueryEnv, env.CheckAckEnv, env.DeliverEnv, env.AttemptsEnv, env.JobEnv]
 INVALID = {
     "CHANNEL_QUEUES": ["x", "[]", "{}", '{"webhook": 1}', "null", "7"],
     "TIMER_QUEUES": ["x", "[15]", "{}", '{"soon": "url"}', '{"15": 5}', '{"0": "url"}', '{"-5": "url"}'],
@@ -59,6 +71,8 @@ INVALID = {
     "PAUSED_CHANNELS": ["x", '"webhook"', "[1]", "{}"],
     "CONNECT_TIMEOUT": ["0", "x"],
     "READ_TIMEOUT": ["0", "x"],
+    "MACHINES": ["x", "[]", "7", "null", '"arn"', '{"delivery_poll": 5}', '{"delivery_by_pigeon": "arn"}'],
+    "HEARTBEAT": ["2", "3601", "x", "1.5", "-60"],
 }
 
 
@@ -94,6 +108,21 @@ def test_what_may_be_left_out_has_a_default() -> None:
     assert (sweep.paused_channels, sweep.sweep_limit) == ((), 1000)
     submit = env.SubmitEnv.from_env(COMPLETE)
     assert (submit.webhook_allow_http, submit.webhook_allowed_networks) == (False, ())
+
+
+@pytest.mark.parametrize("function", [*STARTING, *COMPLETING])
+@pytest.mark.parametrize("machines", ["", "{}"])
+def test_a_stack_may_do_without_workflows(function: Any, machines: str) -> None:
+    without = {name: value for name, value in COMPLETE.items() if name not in ("MACHINES", "HEARTBEAT")}
+    for environ in (without, {**without, "MACHINES": machines}):
+        read = function.from_env(environ)
+        assert (read.machines, read.heartbeat) == ({}, 60)
+
+
+@pytest.mark.parametrize("function", [*STARTING, *COMPLETING])
+def test_machines_are_read_by_workflow(function: Any) -> None:
+    read = function.from_env({**COMPLETE, "MACHINES": '{"delivery_poll": "arn:poll"}', "HEARTBEAT": "3"})
+    assert (read.machines, read.heartbeat) == ({"delivery_poll": "arn:poll"}, 3)
 
 
 @pytest.mark.parametrize(("function", "variable"), REQUIRED)

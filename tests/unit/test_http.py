@@ -15,6 +15,7 @@ from handlers.delivery.errors import (
     Forbidden,
     Invalid,
     NotFound,
+    Over,
     Refused,
     Throttled,
     TooLarge,
@@ -147,6 +148,7 @@ class TestProblems:
             (Conflict("ended", "it has"), 409, "ended"),
             (NotFound(), 404, "not-found"),
             (Forbidden(), 403, "forbidden"),
+            (Over("DELIVERED"), 410, "over"),
             (Unavailable("sqs", "x"), 503, "unavailable"),
             (Throttled("sqs", "x"), 503, "unavailable"),
         ],
@@ -177,6 +179,9 @@ class TestProblems:
     )
     def test_a_refused_value_is_shown_cut(self, value: object, shown: object) -> None:
         assert problem_of(Invalid("f", value, "l"))["value"] == shown
+
+    def test_a_410_says_how_the_message_stands(self) -> None:
+        assert problem_of(Over("HANDED_OVER"))["detail"] == "HANDED_OVER"
 
     def test_a_403_says_nothing_of_its_cause(self) -> None:
         assert set(problem_of(Forbidden())) == {"type", "title", "status", "detail"}
@@ -235,7 +240,11 @@ class TestSchemas:
             ({"target": None}, "target", "string"),
             ({"target": ""}, "target", "at least 3"),
             ({"target": "x" * 2049}, "target", "at most 2048"),
-            ({"channel": "fax"}, "channel", "webhook, email"),
+            ({"channel": "fax"}, "channel", "webhook, email, activity"),
+            ({"scheduler": "cron"}, "scheduler", "queues, workflow"),
+            ({"scheduler": None}, "scheduler", "string"),
+            ({"workflow": "mine"}, "workflow", "delivery_poll, poll_express"),
+            ({"workflow": []}, "workflow", "string"),
             ({"channel": 5}, "channel", "string"),
             ({"content_type": "text"}, "content_type", "of the form"),
             ({"content_type": "text/plain\r\nx-evil: 1"}, "content_type", "of the form"),

@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handlers.delivery.errors import Unreadable
-from handlers.delivery.jobs import AttemptJob, Timer, attempt_job, parse_attempt, parse_timer
+from handlers.delivery.jobs import (
+    MAX_TASK_TOKEN,
+    AttemptJob,
+    Task,
+    Timer,
+    attempt_job,
+    parse_attempt,
+    parse_task,
+    parse_timer,
+)
 from tests.fakes.examples import examples
 from tests.fakes.records import a_record, claimed, message_id
 from tests.fakes.world import START
@@ -16,6 +25,8 @@ from tests.fakes.world import START
 ID = message_id(7)
 ATTEMPT = {"v": 1, "id": ID, "attempt": 3, "base": 2}
 TIMER = {"v": 1, "id": ID, "attempt": 3, "token": "t3"}
+TASK = {"token": "AAAA", "asked_at": "2026-01-01T00:00:00Z", "wait": 15, "index": 2}
+PULLED = {**ATTEMPT, "task": {name: TASK[name] for name in ("asked_at", "wait", "index")}}
 QUEUES = (15, 30, 14400)
 
 json_values = st.recursive(
@@ -41,6 +52,77 @@ class TestAttempt:
     def test_with_an_impossible_base_is_poison(self, base: object) -> None:
         with pytest.raises(Unreadable, match="base"):
             parse_attempt(json.dumps({**ATTEMPT, "base": base}))
+
+    def test_that_an_execution_waits_for_is_read_as_it_was_posted(self) -> None:
+        job = AttemptJob(ID, 3, 0, Task("AAAA", "2026-01-01T00:00:00.123Z", 15, 2))
+        assert parse_attempt(json.dumps(job.post("webhook").body)) == job
+
+    @pytest.mark.parametrize("length", [1, MAX_TASK_TOKEN])
+    @pytest.mark.parametrize("index", [-1, 0, 999])
+    def test_of_a_task_may_have_any_token_and_place_that_there_are(self, length: int, index: int) -> None:
+        body = {**ATTEMPT, "task": {**TASK, "token": "t" * length, "index": index}}
+        task = parse_attempt(json.dumps(body)).task
+        assert task == Task("t" * length, "2026-01-01T00:00:00Z", 15, index)
+
+    @pytest.mark.parametrize(
+        ("change", "named"),
+        [
+            ({"token": ""}, "token"),
+            ({"token": "t" * (MAX_TASK_TOKEN + 1)}, "token"),
+            ({"token": 5}, "token"),
+            ({"asked_at": "yesterday"}, "asked_at"),
+            ({"asked_at": "2026-01-01T00:00:00"}, "asked_at"),
+            ({"asked_at": 1_767_225_600}, "asked_at"),
+            ({"asked_at": None}, "asked_at"),
+            ({"wait": 0}, "wait"),
+            ({"wait": 1.0}, "wait"),
+            ({"wait": "15"}, "wait"),
+            ({"wait": 10**10}, "wait"),
+            ({"index": -2}, "index"),
+            ({"index": True}, "index"),
+            ({"more": 1}, "fields"),
+        ],
+    )
+    def test_of_a_bad_task_is_poison(self, change: dict[str, Any], named: str) -> None:
+        with pytest.raises(Unreadable, match=named):
+            parse_attempt(json.dumps({**ATTEMPT, "task": {**TASK, **change}}))
+
+    @pytest.mark.parametrize("task", [None, 5, "AAAA", [], {}, *({k: TASK[k] for k in TASK if k != o} for o in TASK)])
+    def test_of_no_whole_task_is_poison(self, task: object) -> None:
+        with pytest.raises(Unreadable, match="task must have the fields"):
+            parse_attempt(json.dumps({**ATTEMPT, "task": task}))
+
+
+class TestTask:
+    @pytest.mark.parametrize("asked_at", ["2026-01-01T00:00:00Z", "2026-01-01T01:00:00+01:00"])
+    def test_is_over_when_its_wait_is(self, asked_at: str) -> None:
+        task = Task("AAAA", asked_at, 15, 0)
+        assert [task.over(START + 15_000 + offset) for offset in (-1, 0, 1)] == [False, True, True]
+
+    def test_that_was_pulled_is_read_with_the_token_that_came_beside_it(self) -> None:
+        job, channel = parse_task(json.dumps({**PULLED, "channel": "email"}), "AAAA")
+        assert (job, channel) == (AttemptJob(ID, 3, 2, Task("AAAA", "2026-01-01T00:00:00Z", 15, 2)), "email")
+
+    def test_may_be_for_no_channel(self) -> None:
+        assert parse_task(json.dumps(PULLED), "AAAA")[1] == ""
+
+    def test_a_token_within_counts_for_nothing(self) -> None:
+        job, _ = parse_task(json.dumps({**PULLED, "task": TASK}), "the real one")
+        assert job.task is not None
+        assert job.task.token == "the real one"
+
+    @pytest.mark.parametrize(
+        "change",
+        [{"task": None}, {"task": []}, {"channel": 5}, {"channel": None}, {"more": 1}, {"v": 2}, {"attempt": 2}],
+    )
+    def test_that_is_none_is_unreadable(self, change: dict[str, Any]) -> None:
+        with pytest.raises(Unreadable):
+            parse_task(json.dumps({**PULLED, **change}), "AAAA")
+
+    @pytest.mark.parametrize("text", ["", "7", "[]", json.dumps(ATTEMPT)])
+    def test_without_a_task_is_unreadable(self, text: str) -> None:
+        with pytest.raises(Unreadable):
+            parse_task(text, "AAAA")
 
 
 class TestTimer:
@@ -101,7 +183,8 @@ class TestPoison:
     @examples(150)
     @given(value=json_values)
     def test_whatever_is_sent_is_read_or_unreadable(self, parse: Any, good: dict[str, Any], value: object) -> None:
-        for text in (json.dumps(value), str(value), json.dumps({**good, "attempt": value})):
+        variants = ({**good, "attempt": value}, {**good, "task": value}, {**good, "task": {**TASK, "asked_at": value}})
+        for text in (json.dumps(value), str(value), *map(json.dumps, variants)):
             said: object
             try:
                 said = parse(text)

@@ -6,7 +6,7 @@ import pytest
 
 from handlers import query, redeliver
 from handlers.delivery.channel import Kind, Outcome
-from handlers.delivery.message import Record, Status
+from handlers.delivery.message import Record, Scheduler, Status
 from handlers.delivery.ports import Ending
 from tests.fakes.events import Reply, api_event, reply_of
 from tests.fakes.records import DAY, a_record, claim_of, message_id
@@ -61,6 +61,8 @@ class TestGet:
             "expires_at": "2026-01-02T00:00:00.000Z",
             "schedule": [15, 30, 14400],
             "max_attempts": 9,
+            "scheduler": "queues",
+            "workflow": None,
             "labels": {"order": "17"},
             "next_attempt_at": "2026-01-01T00:00:15.005Z",
             "ended_at": None,
@@ -313,4 +315,100 @@ class TestRedeliver:
     def test_a_bad_body_is_a_400_and_opens_nothing(self, world: MemoryWorld, body: object) -> None:
         record = end(world, put(world), Status.EXPIRED)
         assert self.again(record, body).status == 400
+        assert world.table.rows[record.id].record == record
+
+
+class TestWorkflow:
+    def put(self, world: MemoryWorld, workflow: str = "delivery_callback", **fields: Any) -> Record:
+        return put(world, **{"scheduler": Scheduler.WORKFLOW, "workflow": workflow, **fields})
+
+    def again(self, record: Record, body: object = None) -> Reply:
+        return call("POST", "/messages/{id}/redeliver", record.id, body=body)
+
+    def test_a_message_shows_its_scheduler_and_workflow_and_no_task(self, world: MemoryWorld) -> None:
+        record = self.put(world)
+        world.table.claim(claim_of(record, START, "t1", task="secret-task"))
+        reply = call("GET", path_id=record.id)
+        assert (reply.json["scheduler"], reply.json["workflow"]) == ("workflow", "delivery_callback")
+        assert "secret-task" not in reply.text
+
+    def test_p4_a_cancellation_completes_the_task_once_the_record_is_closed(self, world: MemoryWorld) -> None:
+        record = self.put(world)
+        world.table.claim(claim_of(record, START, "t1", task="AAAA"))
+        assert call("DELETE", path_id=record.id).status == 200
+        calls = world.wire.calls
+        assert calls.index("states.answer") > calls.index("dynamodb.end")
+        assert world.states.answers == {"AAAA": {"status": "CANCELLED"}}
+
+    def test_p4_it_stops_the_execution_that_is_ended_so(self, world: MemoryWorld) -> None:
+        record = self.put(world, "delivery_stop_on_ack", life=2)
+        assert call("DELETE", path_id=record.id).status == 200
+        assert world.states.stopped == [f"{record.id}-2"]
+
+    @pytest.mark.parametrize("workflow", ["delivery_poll", "delivery_callback"])
+    def test_with_nothing_that_waits_it_only_ends_the_message(self, world: MemoryWorld, workflow: str) -> None:
+        record = self.put(world, workflow)
+        assert call("DELETE", path_id=record.id).status == 200
+        assert (world.states.answers, world.states.stopped) == ({}, [])
+        assert world.table.rows[record.id].record.status is Status.CANCELLED
+
+    @pytest.mark.parametrize("workflow", ["delivery_activity", "delivery_push"])
+    def test_p4_what_nobody_has_pulled_yet_is_stopped_for_it_might_wait_for_ever(
+        self, world: MemoryWorld, workflow: str
+    ) -> None:
+        record = self.put(world, workflow, life=2)
+        assert call("DELETE", path_id=record.id).status == 200
+        assert (world.states.answers, world.states.stopped) == ({}, [f"{record.id}-2"])
+
+    @pytest.mark.parametrize("operation", ["states.answer", "states.stop"])
+    def test_it_is_a_success_even_when_the_execution_cannot_be_told(self, world: MemoryWorld, operation: str) -> None:
+        workflow = "delivery_callback" if operation == "states.answer" else "delivery_stop_on_ack"
+        record = self.put(world, workflow)
+        world.table.claim(claim_of(record, START, "t1", task="AAAA"))
+        world.wire.faults.append(Fault(operation, "throttle"))
+        assert call("DELETE", path_id=record.id).status == 200
+        assert world.table.rows[record.id].record.status is Status.CANCELLED
+        assert world.log.said("execution not told yet")
+
+    def test_p6_a_redelivery_starts_the_next_lifes_execution_and_queues_nothing(self, world: MemoryWorld) -> None:
+        taken = world.table.claim(claim_of(self.put(world), START, "t1", task="AAAA"))
+        record = end(world, world.table.record(taken, SENT), Status.EXPIRED)
+        world.now += 60_000
+        assert self.again(record, {"expires_in": 40}).json["scheduler"] == "workflow"
+        ((name, told),) = world.states.started.items()
+        assert name == f"{record.id}-2"
+        assert (told["life"], told["base"], told["from"], told["delays"]) == (2, 1, 1, [15, 25])
+        assert world.channel_queues["webhook"].bodies() == []
+        assert world.table.rows[record.id].record.task is None
+
+    def test_p6_what_the_queues_had_taken_over_is_its_workflows_again(self, world: MemoryWorld) -> None:
+        record = self.put(world)
+        world.table.hand_over(record)
+        ended = end(world, record, Status.EXPIRED)
+        assert ended.scheduler is Scheduler.QUEUES
+        assert self.again(ended).status == 202
+        assert world.table.rows[record.id].record.scheduler is Scheduler.WORKFLOW
+        assert list(world.states.started) == [f"{record.id}-2"]
+
+    def test_p1_an_execution_that_cannot_be_started_is_left_to_the_sweep(self, world: MemoryWorld) -> None:
+        record = end(world, self.put(world), Status.EXPIRED)
+        world.wire.faults.append(Fault("states.start", "throttle"))
+        assert self.again(record).status == 202
+        assert world.table.overdue(START + 180_000, 10) == [record.id]
+
+    def test_an_express_workflow_cuts_the_life_that_the_stack_would_give(self, world: MemoryWorld) -> None:
+        record = end(world, self.put(world, "poll_express"), Status.EXPIRED)
+        assert self.again(record).status == 202
+        assert world.table.rows[record.id].record.expires_at == START + 300_000
+
+    def test_one_that_was_asked_for_may_last_as_long_as_its_execution(self, world: MemoryWorld) -> None:
+        record = end(world, self.put(world, "poll_express"), Status.EXPIRED)
+        assert self.again(record, {"expires_in": 300}).status == 202
+        assert world.table.rows[record.id].record.expires_at == START + 300_000
+
+    def test_a_longer_one_that_was_asked_for_is_a_400_and_opens_nothing(self, world: MemoryWorld) -> None:
+        record = end(world, self.put(world, "poll_express"), Status.EXPIRED)
+        reply = self.again(record, {"expires_in": 301})
+        assert (reply.status, reply.json["field"], reply.json["value"]) == (400, "expires_in", 301)
+        assert reply.json["limit"] == "at most 300 for workflow poll_express"
         assert world.table.rows[record.id].record == record

@@ -30,12 +30,13 @@ def eventually(probe: Callable[[], bool], within: float = 10.0) -> bool:
 
 
 def lives(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/stat")
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+        # It may be gone between two of these looks.
+        return not (status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] == "Z")
+    except (ProcessLookupError, FileNotFoundError):
         return False
-    status = Path(f"/proc/{pid}/stat")
-    return not (status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] == "Z")
 
 
 def two_sleepers(folder: Path) -> list[str]:
@@ -248,8 +249,8 @@ def test_a_local_stack_lets_devices_on_the_loopback_be_reached_and_nothing_else(
 def example(end: Callable[[], None] | None = None) -> Stack:
     return Stack(
         endpoint_url="http://127.0.0.1:1", region="us-east-1", api_url="http://127.0.0.1:1/v1", ack_base_url="http://a",
-        table="messages", queues={}, dlqs={}, topics={}, functions={}, webhook_key_secret="arn", mailbox=None,
-        requests=None, _end=end,
+        table="messages", queues={}, dlqs={}, topics={}, functions={}, machines={}, activities={},
+        workflow_log_groups={}, webhook_key_secret="arn", mailbox=None, requests=None, _end=end,
     )  # fmt: skip
 
 

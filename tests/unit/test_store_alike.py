@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from handlers.aws.store import DynamoStore
 from handlers.delivery.channel import Kind, Outcome
-from handlers.delivery.message import UNDELIVERED, Record, Status
+from handlers.delivery.message import UNDELIVERED, Record, Scheduler, Status
 from handlers.delivery.ports import Ending, Move, Stale, Store
 from tests.fakes.dynamodb import create_table, moto_dynamodb
 from tests.fakes.examples import examples
@@ -22,14 +22,22 @@ from tests.fakes.world import START
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-FIRST = a_record(schedule=(1, 2), expires_at=START + 200_000, labels={"a": "b"}, max_attempts=4)
+FIRST = a_record(
+    schedule=(1, 2),
+    expires_at=START + 200_000,
+    labels={"a": "b"},
+    max_attempts=4,
+    scheduler=Scheduler.WORKFLOW,
+    workflow="delivery_callback",
+)
 OTHER = a_record(2, max_attempts=None)
 _tables = count(1)
 
 OPERATIONS = """
-claim, claim, record, record, reclaim, move, end, end as seen, late_ack, claim_telling, told, postpone_sweep, reopen
+claim, claim, record, record, reclaim, move, end, end as seen, late_ack, claim_telling, told, postpone_sweep, take over,
+hand_over, reopen
 """
-operations = st.sampled_from(OPERATIONS.strip().split(", "))
+operations = st.sampled_from([operation.strip() for operation in OPERATIONS.split(",")])
 times = st.sampled_from([0, 999, 1000, 3000, 41_000, 90_000, 199_999, 200_000])
 tokens = st.sampled_from(["t1", "t2", "t3"])
 endings = st.sampled_from([Status.DELIVERED, Status.REJECTED, Status.EXPIRED, Status.CANCELLED])
@@ -84,11 +92,12 @@ class Replay:
         ending = Ending(status, now, "why", untold, None if untold is None else now + 9, now // 1000)
         match operation:
             case "claim":
-                return store.claim(claim_of(seen, now, token))
+                return store.claim(claim_of(seen, now, token, task=f"task {token}" if flag else None))
             case "reclaim":
                 if not seen.attempt or seen.lease_until is None:
                     return None
-                return store.reclaim(claim_of(seen, now, token, seen.attempt), seen)
+                task = f"task {token}" if flag else None
+                return store.reclaim(claim_of(seen, now, token, seen.attempt, task=task), seen)
             case "record":
                 if not seen.claim:
                     return None
@@ -112,8 +121,13 @@ class Replay:
                 return None
             case "postpone_sweep":
                 return store.postpone_sweep(seen, now + 11, seen.sweeps + 1)
+            case "take over":
+                return store.postpone_sweep(seen, now + 11, seen.sweeps + 1, Scheduler.QUEUES)
+            case "hand_over":
+                return store.hand_over(seen)
             case "reopen":
-                return store.reopen(seen, self._reopened(seen, now))
+                scheduler = Scheduler.WORKFLOW if flag else Scheduler.QUEUES
+                return store.reopen(seen, replace(self._reopened(seen, now), scheduler=scheduler))
         return store.get(seen.id)
 
     @staticmethod

@@ -1,6 +1,6 @@
 """What any store of messages must do: the fake and the one over DynamoDB keep the same contract."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ import pytest
 from handlers.aws.store import DynamoStore
 from handlers.delivery.channel import Kind, Outcome
 from handlers.delivery.errors import Invalid
-from handlers.delivery.message import ATTEMPTS_KEPT, SHARDS, Record, Status, shard_of
+from handlers.delivery.message import ATTEMPTS_KEPT, SHARDS, Record, Scheduler, Status, shard_of
 from handlers.delivery.ports import Ending, Move, Page, Stale, Store
 from tests.fakes.dynamodb import create_table, moto_dynamodb
 from tests.fakes.records import DAY, GRACE, LEASE, SENT, a_record, claim_of, message_id
@@ -25,6 +25,8 @@ _numbers = count(1)
 DELIVERED = Ending(Status.DELIVERED, START + 5, "acknowledged", ttl=77)
 REJECTED = Ending(Status.REJECTED, START + 6, "no", untold_until=START + 36, sweep_at=START + 99, ttl=78)
 EXPIRED = replace(REJECTED, status=Status.EXPIRED)
+WORKFLOW: Mapping[str, Any] = {"scheduler": Scheduler.WORKFLOW, "workflow": "delivery_callback"}
+"""What a message has that an execution runs."""
 
 
 @dataclass
@@ -110,6 +112,13 @@ class TestPut:
             payload=b"\x00\xff byte for byte",
         )
         assert store.get(record.id) == record
+
+    def test_a_workflows_message_is_read_back_whole(self, store: Store) -> None:
+        record = put(store, **WORKFLOW)
+        assert store.get(record.id) == record
+        assert store.get_many([record.id])[record.id] == replace(record, payload=b"")
+        (listed,) = store.list_open(10, None).records
+        assert (listed.scheduler, listed.workflow) == (Scheduler.WORKFLOW, "delivery_callback")
 
     def test_an_empty_payload_is_a_payload(self, store: Store) -> None:
         record = put(store, payload=b"")
@@ -227,6 +236,49 @@ class TestClaim:
     def test_is_refused_for_what_does_not_exist(self, store: Store) -> None:
         assert refused(lambda: take(store, a_record())) is None
 
+    @pytest.mark.parametrize("most", [1, 2])
+    def test_p2_is_refused_beyond_the_last_attempt(self, store: Store, most: int) -> None:
+        record = put(store, max_attempts=most)
+        for n in range(1, most + 1):
+            record = attempted(store, record, record.due_at, f"t{n}")
+        assert record.attempt == most
+        assert refused(lambda: take(store, record, record.due_at, "more")) == record
+        assert store.get(record.id) == record
+
+    def test_p6_counts_the_attempts_of_its_own_life(self, store: Store) -> None:
+        record = put(store, max_attempts=2, attempt=7, base=6)
+        taken = take(store, record, START, "t8")
+        assert taken.attempt == 8
+        assert refused(lambda: take(store, taken, taken.due_at, "t9")) == taken
+
+    def test_p4_keeps_the_task_that_asked_in_the_same_write(self, store: Store) -> None:
+        record = put(store, **WORKFLOW)
+        taken = store.claim(claim_of(record, START, "t1", task="AAAA"))
+        assert taken == store.get(record.id)
+        assert (taken.attempt, taken.task, taken.scheduler) == (1, "AAAA", Scheduler.WORKFLOW)
+        assert store.get_many([record.id])[record.id].task == "AAAA"
+
+    def test_the_next_task_takes_the_last_ones_place(self, store: Store) -> None:
+        record = store.record(store.claim(claim_of(put(store, **WORKFLOW), START, "t1", task="AAAA")), SENT)
+        assert store.claim(claim_of(record, record.due_at, "t2", task="BBBB")).task == "BBBB"
+
+    def test_without_a_task_it_keeps_the_one_there_is(self, store: Store) -> None:
+        record = store.record(store.claim(claim_of(put(store, **WORKFLOW), START, "t1", task="AAAA")), SENT)
+        assert store.claim(claim_of(record, record.due_at, "t2")).task == "AAAA"
+
+    def test_p4_with_a_task_it_is_refused_for_what_the_queues_run(self, store: Store) -> None:
+        record = put(store)
+        assert refused(lambda: store.claim(claim_of(record, START, "t1", task="AAAA"))) == record
+        assert store.get(record.id) == record
+
+    def test_p4_with_a_task_it_is_refused_for_what_has_ended(self, store: Store) -> None:
+        record = put(store, **WORKFLOW)
+        ended = store.end(record.id, DELIVERED)
+        assert refused(lambda: store.claim(claim_of(record, START, "t1", task="AAAA"))) == ended
+
+    def test_without_a_task_it_is_whoevers_runs_it(self, store: Store) -> None:
+        assert take(store, put(store, **WORKFLOW)).scheduler is Scheduler.WORKFLOW
+
 
 class TestReclaim:
     def test_takes_the_same_attempt_again_and_counts(self, store: Store) -> None:
@@ -238,6 +290,12 @@ class TestReclaim:
         assert (again.due_at, again.sweep_at) == (now + 15 * SECOND, now + 15 * SECOND + GRACE)
         (attempt,) = again.attempts
         assert (attempt.due_at, attempt.sent_at) == (START, now)
+
+    def test_keeps_the_task_that_asked_or_the_one_there_is(self, store: Store) -> None:
+        seen = store.claim(claim_of(put(store, **WORKFLOW), START, "t1", task="AAAA"))
+        again = store.reclaim(claim_of(seen, START + LEASE, "t2", 1, task="BBBB"), seen)
+        assert (again.task, again.claims) == ("BBBB", 2)
+        assert store.reclaim(claim_of(again, START + 2 * LEASE, "t3", 1), again).task == "BBBB"
 
     def test_is_refused_while_the_lease_lives(self, store: Store) -> None:
         seen = take(store, put(store))
@@ -360,6 +418,17 @@ class TestMove:
 
     def test_of_a_message_that_was_never_claimed(self, store: Store) -> None:
         assert store.move(put(store), Move(START + 99, "t2"), "asleep").token == "t2"
+
+    def test_without_a_reason_the_last_one_stays(self, store: Store) -> None:
+        nacked = store.move(put(store), Move(START + 99, "t2"), "asleep")
+        moved = store.move(nacked, Move(START + 199, "t2"), None)
+        assert (moved.due_at, moved.nack_reason) == (START + 199, "asleep")
+        assert store.get(moved.id) == moved
+
+    def test_without_any_reason_there_is_none(self, store: Store) -> None:
+        moved = store.move(put(store), Move(START + 99, "t2"), None)
+        assert moved.nack_reason is None
+        assert store.get(moved.id) == moved
 
     def test_is_refused_when_the_record_has_another_token(self, store: Store) -> None:
         taken = take(store, put(store))
@@ -497,6 +566,52 @@ class TestPostponeSweep:
         assert not store.postpone_sweep(record, START + 500, 1)
         assert store.get(record.id) == ended
 
+    def test_a_takeover_gives_it_to_the_queues_in_the_same_write(self, store: Store) -> None:
+        record = put(store, **WORKFLOW)
+        assert store.postpone_sweep(record, START + 500, 1, Scheduler.QUEUES)
+        expected = replace(record, sweep_at=START + 500, sweeps=1, scheduler=Scheduler.QUEUES)
+        assert store.get(record.id) == expected
+        assert not store.postpone_sweep(record, START + 600, 1, Scheduler.QUEUES)
+        assert store.get(record.id) == expected
+
+    @pytest.mark.parametrize("fields", [{}, WORKFLOW])
+    def test_without_one_the_scheduler_stays(self, store: Store, fields: Mapping[str, Any]) -> None:
+        record = put(store, **fields)
+        assert store.postpone_sweep(record, START + 500, 1)
+        now = store.get(record.id)
+        assert now is not None
+        assert now.scheduler is record.scheduler
+
+
+class TestHandOver:
+    def test_gives_it_to_the_queues_once(self, store: Store) -> None:
+        record = put(store, **WORKFLOW)
+        assert store.hand_over(record)
+        assert not store.hand_over(record)
+        assert store.get(record.id) == replace(record, scheduler=Scheduler.QUEUES)
+
+    def test_whatever_attempt_it_is_at(self, store: Store) -> None:
+        record = put(store, **WORKFLOW)
+        taken = store.claim(claim_of(record, START, "t1", task="AAAA"))
+        assert store.hand_over(record)
+        assert store.get(record.id) == replace(taken, scheduler=Scheduler.QUEUES)
+
+    def test_p4_is_refused_for_what_has_ended(self, store: Store) -> None:
+        record = put(store, **WORKFLOW)
+        ended = store.end(record.id, DELIVERED)
+        assert not store.hand_over(record)
+        assert store.get(record.id) == ended
+
+    def test_p6_is_refused_for_another_life(self, store: Store) -> None:
+        record = put(store, life=2, **WORKFLOW)
+        assert not store.hand_over(replace(record, life=1))
+        assert store.get(record.id) == record
+
+    def test_is_refused_for_what_the_queues_run(self, store: Store) -> None:
+        record = put(store)
+        assert not store.hand_over(record)
+        assert store.get(record.id) == record
+
 
 class TestReopen:
     def again(self, ended: Record) -> Record:
@@ -529,6 +644,18 @@ class TestReopen:
         assert subject.ttl(opened.id) is None
         assert store.overdue(START + 901, 10) == [opened.id]
         assert store.list_undelivered(0, 10, None).records == []
+
+    def test_p6_a_workflows_message_is_its_workflows_again_and_waits_for_no_task(self, store: Store) -> None:
+        record = put(store, **WORKFLOW)
+        store.claim(claim_of(record, START, "t1", task="AAAA"))
+        store.hand_over(record)
+        ended = store.end(record.id, EXPIRED)
+        assert (ended.task, ended.scheduler) == ("AAAA", Scheduler.QUEUES)
+        store.told(ended)
+        told = replace(ended, untold=None)
+        opened = store.reopen(told, replace(self.again(told), scheduler=Scheduler.WORKFLOW, task=None))
+        assert opened == store.get(record.id)
+        assert (opened.scheduler, opened.workflow, opened.task) == (Scheduler.WORKFLOW, "delivery_callback", None)
 
     def test_once_a_life(self, store: Store) -> None:
         ended = store.end(put(store).id, EXPIRED)

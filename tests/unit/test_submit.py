@@ -8,7 +8,7 @@ import pytest
 
 from handlers import submit
 from handlers.delivery.jobs import parse_attempt
-from handlers.delivery.message import Status
+from handlers.delivery.message import Scheduler, Status
 from handlers.delivery.ports import Ending
 from handlers.delivery.telling import iso
 from handlers.runtime import bootstrap
@@ -107,6 +107,20 @@ BAD: list[tuple[Mapping[str, object], str]] = [
     ({"max_attempts": 0}, "max_attempts"),
     ({"labels": {"": "x"}}, "labels"),
     ({"color": "red"}, "color"),
+    ({"scheduler": "cron"}, "scheduler"),
+    ({"scheduler": "workflow"}, "workflow"),
+    ({"workflow": "delivery_poll"}, "workflow"),
+    ({"scheduler": "queues", "workflow": "delivery_poll"}, "workflow"),
+    ({"scheduler": "workflow", "workflow": "delivery_by_pigeon"}, "workflow"),
+    ({"scheduler": "workflow", "workflow": "poll_express", "expires_in": 301}, "expires_in"),
+    ({"scheduler": "workflow", "workflow": "delivery_activity"}, "channel"),
+    ({"channel": "activity", "target": "meter-7"}, "scheduler"),
+    ({"channel": "activity", "target": "meter-7", "scheduler": "workflow", "workflow": "delivery_poll"}, "workflow"),
+    ({"channel": "activity", "target": "a\x00b", "scheduler": "workflow", "workflow": "delivery_activity"}, "target"),
+    (
+        {"channel": "email", "target": "a@example.com", "scheduler": "workflow", "workflow": "delivery_job_poller"},
+        "channel",
+    ),
 ]
 
 
@@ -229,8 +243,156 @@ class TestBatch:
 
 
 def test_a_channel_that_the_stack_does_without_is_a_400_and_nothing_is_stored() -> None:
-    world = MemoryWorld({"CHANNEL_QUEUES": '{"webhook": "url:webhook"}'})
+    world = MemoryWorld({"CHANNEL_QUEUES": '{"webhook": "url:webhook"}', "MACHINES": "{}"})
     bootstrap.use(world)
     reply = post(MAIL)
     assert (reply.status, reply.json["field"], reply.json["limit"]) == (400, "channel", "one of webhook")
     assert world.table.rows == {}
+
+
+class TestWorkflow:
+    BY_POLL: Mapping[str, Any] = {**GOOD, "scheduler": "workflow", "workflow": "delivery_poll"}
+
+    def test_p1_a_202_means_that_it_is_stored_and_its_execution_runs_with_no_attempt_queued(
+        self, world: MemoryWorld
+    ) -> None:
+        reply = post({**self.BY_POLL, "schedule": [1, 2], "expires_in": 5})
+        assert reply.status == 202
+        record = world.table.rows[reply.json["id"]].record
+        assert (record.scheduler, record.workflow) == (Scheduler.WORKFLOW, "delivery_poll")
+        assert world.states.started == {
+            f"{record.id}-1": {
+                "v": 1,
+                "message_id": record.id,
+                "life": 1,
+                "channel": "webhook",
+                "queue_url": "url:webhook",
+                "base": 0,
+                "from": 0,
+                "delays": [1, 2, 2],
+                "last": 2,
+                "heartbeats": [1, 1, 1],
+                "next": {"index": 0, "wait": 1, "heartbeat": 1},
+                "trouble": {},
+            }
+        }
+        assert queued(world) == []
+
+    def test_p1_it_is_stored_before_it_is_started(self, world: MemoryWorld) -> None:
+        post(self.BY_POLL)
+        assert [c for c in world.wire.calls if c != "sqs.send"] == ["dynamodb.put", "states.start"]
+
+    @pytest.mark.parametrize("what", ["throttle", "timeout"])
+    def test_p1_when_it_cannot_be_started_it_is_accepted_all_the_same_for_the_sweep_sees_to_it(
+        self, world: MemoryWorld, what: Any
+    ) -> None:
+        world.wire.faults.append(Fault("states.start", what))
+        reply = post(self.BY_POLL)
+        assert (reply.status, world.states.started) == (202, {})
+        assert world.table.overdue(START + 180_000, 10) == [reply.json["id"]]
+        assert world.log.said("first attempt left to the sweep") == [{"message_id": reply.json["id"]}]
+
+    def test_p5_a_repeat_with_an_idempotency_key_starts_no_second(self, world: MemoryWorld) -> None:
+        keyed = {**self.BY_POLL, "idempotency_key": "order-17"}
+        first = post(keyed)
+        started = dict(world.states.started)
+        world.now += 60_000
+        again = post(keyed)
+        assert (again.status, again.json) == (200, first.json)
+        assert (world.states.started, queued(world)) == (started, [])
+
+    def test_p1_a_repeat_starts_what_a_submit_that_died_had_not(self, world: MemoryWorld) -> None:
+        keyed = {**self.BY_POLL, "idempotency_key": "order-17"}
+        world.wire.faults.append(Fault("states.start", "timeout"))
+        message_id = post(keyed).json["id"]
+        assert world.states.started == {}
+        assert post(keyed).status == 200
+        assert list(world.states.started) == [f"{message_id}-1"]
+
+    def test_a_repeat_of_what_the_queues_have_taken_over_starts_none(self, world: MemoryWorld) -> None:
+        keyed = {**self.BY_POLL, "idempotency_key": "order-17"}
+        message_id = post(keyed).json["id"]
+        world.states.started.clear()
+        world.table.hand_over(world.table.rows[message_id].record)
+        assert post(keyed).status == 200
+        assert (world.states.started, queued(world)) == ({}, [message_id])
+
+    def test_another_workflow_under_the_same_key_is_a_409(self, world: MemoryWorld) -> None:
+        keyed = {**self.BY_POLL, "idempotency_key": "order-17"}
+        post(keyed)
+        assert post({**keyed, "workflow": "delivery_callback"}).status == 409
+        assert len(world.states.started) == 1
+
+    def test_in_a_batch_each_goes_to_its_own_scheduler(self, world: MemoryWorld) -> None:
+        results = post_batch([GOOD, self.BY_POLL, GOOD, {**self.BY_POLL, "workflow": "delivery_push"}]).json["results"]
+        ids = [r["id"] for r in results]
+        assert {r["code"] for r in results} == {202}
+        assert queued(world) == [ids[0], ids[2]]
+        assert set(world.states.started) == {f"{ids[1]}-1", f"{ids[3]}-1"}
+
+    def test_p1_in_a_batch_one_that_cannot_be_started_is_no_others(self, world: MemoryWorld) -> None:
+        world.wire.faults.append(Fault("states.start", "throttle", skip=1))
+        results = post_batch([self.BY_POLL] * 4).json["results"]
+        assert {r["code"] for r in results} == {202}
+        assert len(world.states.started) == 3
+        assert len(world.log.said("first attempt left to the sweep")) == 1
+
+    def test_one_for_workers_needs_no_url_and_no_queue(self, world: MemoryWorld) -> None:
+        pulled = {**GOOD, "channel": "activity", "target": "meter 7 in the cellar", "workflow": "delivery_activity"}
+        reply = post({**pulled, "scheduler": "workflow"})
+        assert reply.status == 202
+        assert [told["channel"] for told in world.states.started.values()] == ["activity"]
+
+    def test_an_express_one_may_last_as_long_as_its_execution(self, world: MemoryWorld) -> None:
+        reply = post({**self.BY_POLL, "workflow": "poll_express", "expires_in": 300})
+        assert reply.status == 202
+        assert len(world.states.started) == 1
+
+    def test_an_express_one_that_does_not_say_lives_as_long_as_its_execution_whose_last_seconds_are_for_settling(
+        self, world: MemoryWorld
+    ) -> None:
+        reply = post({**self.BY_POLL, "workflow": "poll_express"})
+        assert reply.status == 202
+        assert world.table.rows[reply.json["id"]].record.expires_at == START + 300_000
+        ((_, told),) = world.states.started.items()
+        assert told["delays"] == [15, 30, 245]
+
+    def test_an_express_one_lasts_no_longer_than_the_stack_says(self) -> None:
+        world = MemoryWorld({"DEFAULT_EXPIRES_IN": "60"})
+        bootstrap.use(world)
+        reply = post({**self.BY_POLL, "workflow": "poll_express"})
+        assert world.table.rows[reply.json["id"]].record.expires_at == START + 60_000
+
+    def test_any_other_lasts_as_long_as_the_stack_says(self, world: MemoryWorld) -> None:
+        reply = post(self.BY_POLL)
+        assert world.table.rows[reply.json["id"]].record.expires_at == START + 604_800_000
+
+    def test_an_express_one_that_is_to_last_longer_is_told_the_value_and_the_limit(self, world: MemoryWorld) -> None:
+        problem = post({**self.BY_POLL, "workflow": "poll_express", "expires_in": 301}).json
+        assert (problem["field"], problem["value"]) == ("expires_in", 301)
+        assert problem["limit"].startswith("at most 300 ")
+        assert (world.table.rows, world.states.started) == ({}, {})
+
+    @pytest.mark.parametrize(
+        ("machines", "limit"),
+        [
+            ({"delivery_push": "arn:push"}, "one of delivery_push"),
+            ({}, "left out: this stack has no workflows"),
+        ],
+    )
+    def test_one_that_the_stack_does_without_is_a_400_and_nothing_is_stored(
+        self, machines: dict[str, str], limit: str
+    ) -> None:
+        world = MemoryWorld({"MACHINES": json.dumps(machines)})
+        bootstrap.use(world)
+        reply = post(self.BY_POLL)
+        assert (reply.status, reply.json["field"], reply.json["limit"]) == (400, "workflow", limit)
+        assert reply.json["value"] == "delivery_poll"
+        assert (world.table.rows, world.wire.calls) == ({}, [])
+
+    def test_the_channel_of_workers_is_there_only_with_its_workflow(self) -> None:
+        world = MemoryWorld({"MACHINES": json.dumps({"delivery_push": "arn:push"})})
+        bootstrap.use(world)
+        reply = post({**GOOD, "channel": "activity"})
+        assert (reply.status, reply.json["field"], reply.json["limit"]) == (400, "channel", "one of email, webhook")
+        assert world.table.rows == {}

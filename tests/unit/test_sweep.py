@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from handlers import sweep
+from handlers import deliver, sweep
 from handlers.delivery.errors import Unavailable
 from handlers.delivery.lifecycle import MAX_SWEEPS
-from handlers.delivery.message import Record, Status
+from handlers.delivery.message import Record, Scheduler, Status
 from handlers.delivery.ports import Ending
 from handlers.runtime import bootstrap
+from tests.fakes.events import Context, sqs_event
 from tests.fakes.records import DAY, GRACE, a_record, answered, claimed, message_id
 from tests.fakes.wire import Fault, Meanwhile
 from tests.fakes.world import START, MemoryWorld
@@ -274,3 +275,96 @@ class TestRun:
         with pytest.raises(Unavailable):
             run(world)
         assert run(world) == {"taken over": 1}
+
+
+class TestWorkflow:
+    def put(self, world: MemoryWorld, workflow: str = "delivery_callback", **fields: Any) -> Record:
+        return put(world, **{"scheduler": Scheduler.WORKFLOW, "workflow": workflow, **fields})
+
+    def test_p1_one_whose_execution_was_never_started_goes_on_by_the_queues(self, world: MemoryWorld) -> None:
+        record = self.put(world)
+        world.now += GRACE
+        world.table.changes.clear()
+        assert run(world) == {"taken over": 1}
+        (change,) = world.table.changes
+        assert (change.operation, change.after.sweeps) == ("postpone_sweep", 1)
+        assert change.after.scheduler is Scheduler.QUEUES
+        assert jobs(world) == [(record.id, 1)]
+
+    def test_p2_the_attempt_that_it_asks_for_arms_a_timer(self, world: MemoryWorld) -> None:
+        self.put(world)
+        world.now += GRACE
+        run(world)
+        queue = world.channel_queues["webhook"]
+        assert deliver.handler(sqs_event(queue, queue.receive()), Context()) == {"batchItemFailures": []}
+        ((_, body, delay),) = world.timer_queues[15].sent
+        assert (body["token"], delay) == (now(world).token, 15)
+
+    def test_p5_of_two_sweeps_one_takes_over(self, world: MemoryWorld) -> None:
+        self.put(world)
+        world.now += GRACE
+        world.wire.faults.append(Meanwhile("dynamodb.postpone_sweep", lambda: run(world)))
+        assert run(world) == {"taken by another": 1}
+        assert len(jobs(world)) == 1
+
+    def test_one_that_its_execution_is_at_is_left_to_it(self, world: MemoryWorld) -> None:
+        self.put(world, due_at=START + GRACE)
+        world.now += GRACE
+        assert run(world) == {"healthy": 1}
+        assert (now(world).scheduler, jobs(world)) == (Scheduler.WORKFLOW, [])
+
+    def test_held_it_stays_its_executions(self, world: MemoryWorld) -> None:
+        self.put(world)
+        world.channel_queues["webhook"].send("waiting")
+        world.now += GRACE + 1000
+        assert run(world) == {"held": 1}
+        assert now(world).scheduler is Scheduler.WORKFLOW
+
+    @pytest.mark.parametrize(("workflow", "stopped"), [("delivery_stop_on_ack", 1), ("delivery_callback", 0)])
+    def test_p2_an_ending_completes_what_waits(self, world: MemoryWorld, workflow: str, stopped: int) -> None:
+        record = self.put(world, workflow, task="AAAA", expires_at=START + 60_000)
+        world.now += GRACE
+        assert run(world) == {"ended": 1}
+        assert world.states.stopped == [f"{record.id}-1"] * stopped
+        assert world.states.answers == ({} if stopped else {"AAAA": {"status": "EXPIRED"}})
+
+    def test_p7_telling_what_nobody_told_completes_what_waits_too(self, world: MemoryWorld) -> None:
+        record = self.put(world, task="AAAA")
+        world.table.end(record.id, Ending(Status.REJECTED, START, "no", START + 30_000, START + GRACE, 1))
+        world.now += GRACE
+        assert run(world) == {"told": 1}
+        assert world.states.answers == {"AAAA": {"status": "REJECTED"}}
+
+    def test_p1_one_for_workers_has_no_queue_and_its_execution_is_started_again(self, world: MemoryWorld) -> None:
+        record = self.put(world, "delivery_activity", channel="activity")
+        world.now += GRACE
+        assert run(world) == {"waiting for a worker": 1}
+        assert list(world.states.started) == [f"{record.id}-1"]
+        assert (now(world).scheduler, now(world).sweeps) == (Scheduler.WORKFLOW, 1)
+        assert (jobs(world), jobs(world, "email")) == ([], [])
+
+    def test_p5_one_that_runs_is_not_started_twice(self, world: MemoryWorld) -> None:
+        self.put(world, "delivery_activity", channel="activity")
+        for _ in range(3):
+            world.now = now(world).sweep_at or 0
+            assert run(world) == {"waiting for a worker": 1}
+        assert len(world.states.started) == 1
+
+    def test_one_that_cannot_be_started_is_no_others_and_is_left_to_the_next_sweep(self, world: MemoryWorld) -> None:
+        self.put(world, "delivery_activity", channel="activity")
+        self.put(world, number=2)
+        world.now += GRACE
+        world.wire.faults.append(Fault("states.start", "throttle"))
+        assert run(world) == {"failed": 1, "taken over": 1}
+        world.now = now(world).sweep_at or 0
+        assert run(world)["waiting for a worker"] == 1
+        assert len(world.states.started) == 1
+
+    def test_p7_that_no_worker_comes_reaches_a_person_once(self, world: MemoryWorld) -> None:
+        self.put(world, "delivery_activity", channel="activity")
+        seen = []
+        for _ in range(MAX_SWEEPS + 1):
+            world.now = now(world).sweep_at or 0
+            seen += list(run(world))
+        assert seen == ["waiting for a worker"] * MAX_SWEEPS + ["stuck"]
+        assert len(world.told.alerts) == 1

@@ -1,11 +1,12 @@
 """Events and alerts: what is said, to whom, how often, and what happens when it fails."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from handlers.delivery.errors import Unavailable
-from handlers.delivery.message import Record, Status
+from handlers.delivery.message import Record, Scheduler, Status
 from handlers.delivery.telling import TELL_LEASE, Teller, alert_of, attributes_of, event_of, iso
 from tests.fakes.records import GRACE, a_record, answered, claimed
 from tests.fakes.wire import Fault
@@ -14,7 +15,7 @@ from tests.fakes.world import START, MemoryWorld
 
 @pytest.fixture
 def teller(world: MemoryWorld) -> Teller:
-    return Teller(world.table, world.told, world.clock, world.log, GRACE, retention=100)
+    return Teller(world.table, world.told, world.states, world.clock, world.log, GRACE, retention=100)
 
 
 def ended(world: MemoryWorld, teller: Teller, status: Status = Status.EXPIRED) -> Record:
@@ -158,3 +159,102 @@ class TestWords:
     )
     def test_times_are_iso_8601_in_utc_with_milliseconds(self, millis: int, text: str) -> None:
         assert iso(millis) == text
+
+
+class TestRelease:
+    def waits(self, workflow: str | None, **fields: Any) -> Record:
+        record = a_record(scheduler=Scheduler.WORKFLOW, workflow=workflow, task="AAAA", **fields)
+        return replace(record, status=Status.DELIVERED)
+
+    @pytest.mark.parametrize("workflow", ["delivery_callback", "delivery_event", "delivery_activity", "delivery_push"])
+    def test_p4_a_waiting_task_is_completed_with_the_status(
+        self, world: MemoryWorld, teller: Teller, workflow: str
+    ) -> None:
+        teller.release(self.waits(workflow))
+        assert (world.states.answers, world.states.stopped) == ({"AAAA": {"status": "DELIVERED"}}, [])
+
+    @pytest.mark.parametrize("workflow", ["delivery_activity", "delivery_push"])
+    def test_p4_one_whose_task_nobody_has_pulled_is_stopped(
+        self, world: MemoryWorld, teller: Teller, workflow: str
+    ) -> None:
+        record = replace(self.waits(workflow, life=2), task=None)
+        teller.release(record)
+        assert (world.states.answers, world.states.late, world.states.stopped) == ({}, [], [f"{record.id}-2"])
+
+    @pytest.mark.parametrize("workflow", ["delivery_activity", "delivery_push"])
+    def test_p4_one_whose_known_task_is_over_is_stopped_for_the_next_waits_to_be_pulled(
+        self, world: MemoryWorld, teller: Teller, workflow: str
+    ) -> None:
+        world.states.over.add("AAAA")
+        record = self.waits(workflow)
+        teller.release(record)
+        assert (world.states.answers, world.states.late, world.states.stopped) == ({}, ["AAAA"], [f"{record.id}-1"])
+
+    def test_p5_a_repeat_stops_it_and_keeps_the_first_answer(self, world: MemoryWorld, teller: Teller) -> None:
+        record = self.waits("delivery_activity")
+        teller.release(record)
+        teller.release(replace(record, status=Status.CANCELLED))
+        assert (world.states.answers, world.states.stopped) == ({"AAAA": {"status": "DELIVERED"}}, [f"{record.id}-1"])
+
+    @pytest.mark.parametrize("workflow", ["delivery_callback", "delivery_event"])
+    def test_one_whose_task_times_out_by_itself_is_never_stopped(
+        self, world: MemoryWorld, teller: Teller, workflow: str
+    ) -> None:
+        record = self.waits(workflow)
+        teller.release(replace(record, task=None))
+        teller.release(record)
+        teller.release(record)
+        world.states.over.add("BBBB")
+        teller.release(replace(record, task="BBBB"))
+        assert (world.states.late, world.states.stopped) == (["AAAA", "BBBB"], [])
+
+    def test_p4_an_execution_that_only_waits_is_stopped(self, world: MemoryWorld, teller: Teller) -> None:
+        record = self.waits("delivery_stop_on_ack", life=3)
+        teller.release(record)
+        assert (world.states.answers, world.states.stopped) == ({}, [f"{record.id}-3"])
+
+    @pytest.mark.parametrize(
+        "workflow", [None, "delivery_poll", "poll_express", "delivery_job_poller", "of an older stack"]
+    )
+    def test_what_waits_for_nothing_is_left_alone(
+        self, world: MemoryWorld, teller: Teller, workflow: str | None
+    ) -> None:
+        teller.release(self.waits(workflow))
+        assert world.wire.calls == []
+
+    def test_what_asks_for_itself_is_not_told(self, world: MemoryWorld, teller: Teller) -> None:
+        for workflow in ("delivery_callback", "delivery_stop_on_ack"):
+            replace(teller, executions=None).release(self.waits(workflow))
+        assert world.wire.calls == []
+
+    def test_a_failure_is_borne(self, world: MemoryWorld, teller: Teller) -> None:
+        world.wire.faults.append(Fault("states.answer", "timeout"))
+        teller.release(self.waits("delivery_callback"))
+        assert len(world.log.said("execution not told yet")) == 1
+
+    def test_so_is_a_stop_that_failed(self, world: MemoryWorld, teller: Teller) -> None:
+        world.wire.faults.append(Fault("states.stop", "throttle"))
+        teller.release(replace(self.waits("delivery_push"), task=None))
+        assert (world.states.stopped, len(world.log.said("execution not told yet"))) == ([], 1)
+
+    def test_a_task_that_could_not_be_asked_is_not_taken_for_over(self, world: MemoryWorld, teller: Teller) -> None:
+        world.wire.faults.append(Fault("states.answer", "throttle"))
+        teller.release(self.waits("delivery_activity"))
+        assert world.states.stopped == []
+
+
+class TestTroubled:
+    def test_p7_a_lost_execution_is_published_and_reaches_a_person(self, world: MemoryWorld, teller: Teller) -> None:
+        record = a_record()
+        teller.troubled(record, "States.DataLimitExceeded")
+        assert [e["event_id"] for e in world.told.events] == [f"{record.id}.1.taken_over"]
+        ((subject, text),) = world.told.alerts
+        assert subject == f"until-ack: message {record.id} lost its execution"
+        assert "Trouble:   States.DataLimitExceeded" in text.splitlines()
+
+    @pytest.mark.parametrize("operation", ["sns.publish", "sns.alert"])
+    def test_p7_its_failure_is_heard_by_the_caller(self, world: MemoryWorld, teller: Teller, operation: str) -> None:
+        world.wire.faults.append(Fault(operation, "throttle"))
+        with pytest.raises(Unavailable):
+            teller.troubled(a_record(), "Boom")
+        assert world.told.alerts == []

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from aiosmtpd.controller import Controller
 
-from support import Functions, Instance, Stack, alive, free_port
+from support import Functions, Instance, Machines, Stack, alive, free_port
 
 
 class _Mailbox:
@@ -47,6 +47,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @pytest.fixture(scope="session")
 def functions(stack: Stack) -> Functions:
     return Functions(stack)
+
+
+@pytest.fixture(scope="session")
+def machines(stack: Stack) -> Machines:
+    return Machines(stack)
 
 
 @pytest.fixture

@@ -239,3 +239,58 @@ class Functions:
         mapping = client.create_event_source_mapping(FunctionName=name, EventSourceArn=arn, **settings)["UUID"]
         eventually(lambda: client.get_event_source_mapping(UUID=mapping)["State"] == "Enabled")
         return str(mapping)
+
+
+class Machines:
+    """State machines made from their states, the first of which is where they start."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self.client = stack.client("stepfunctions")
+        self.role = unique("states")
+        policy = {"RoleName": self.role, "AssumeRolePolicyDocument": "{}"}
+        self._role_arn = stack.client("iam").create_role(**policy)["Role"]["Arn"]
+
+    def make(self, states: dict[str, Any], *, timeout: int | None = None, **settings: Any) -> str:
+        definition: dict[str, Any] = {"StartAt": next(iter(states)), "States": states}
+        if timeout is not None:
+            definition["TimeoutSeconds"] = timeout
+        made = self.client.create_state_machine(
+            name=unique("machine"), definition=json.dumps(definition), roleArn=self._role_arn, **settings
+        )
+        return str(made["stateMachineArn"])
+
+    def start(self, machine: str, document: Any = None, name: str | None = None) -> str:
+        named = {"name": name} if name else {}
+        started = self.client.start_execution(stateMachineArn=machine, input=json.dumps(document or {}), **named)
+        return str(started["executionArn"])
+
+    def run(self, states: dict[str, Any], document: Any = None) -> dict[str, Any]:
+        return self.ended(self.start(self.make(states), document))
+
+    def ended(self, execution: str, seconds: float = 15.0) -> dict[str, Any]:
+        """Return what has become of an execution, its output read."""
+
+        def description() -> dict[str, Any]:
+            found: dict[str, Any] = self.client.describe_execution(executionArn=execution)
+            return {} if found["status"] == "RUNNING" else found
+
+        found = eventually(description, seconds)
+        return found | ({"output": json.loads(found["output"])} if "output" in found else {})
+
+    def history(self, execution: str) -> list[dict[str, Any]]:
+        return list(self.client.get_execution_history(executionArn=execution)["events"])
+
+    def activity(self) -> str:
+        return str(self.client.create_activity(name=unique("activity"))["activityArn"])
+
+    def receive(self, queue: str, seconds: float = 10.0) -> str:
+        """Take a message from a queue and return its body."""
+        sqs = self._stack.client("sqs")
+
+        def take() -> list[dict[str, Any]]:
+            return list(sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=1).get("Messages") or ())
+
+        message = eventually(take, seconds)[0]
+        sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+        return str(message["Body"])

@@ -103,6 +103,8 @@ def test_what_is_not_known_is_logged_by_its_size() -> None:
         ("lambda", "CreateEventSourceMapping", {"BatchSize": 10, "ScalingConfig": {"MaximumConcurrency": 2}},
          {"BatchSize": 10, "MaximumConcurrency": 2}),
         ("stepfunctions", "StartExecution", {"name": "n", "input": "{}"}, {"name": "n", "inputBytes": 2}),
+        ("stepfunctions", "SendTaskSuccess", {"taskToken": "0123456789ABCDEF", "output": "{}"},
+         {"taskToken": "0123456789AB", "outputBytes": 2}),
         ("ses", "SendRawEmail", {"RawMessage": {"Data": b"To: a@b, c@d\n\nx"}}, {"Recipients": 2, "Bytes": 15}),
     ],
 )  # fmt: skip

@@ -52,6 +52,37 @@ locals {
     threshold   = 1
   } if function.in_loop }
 
+  # One that is stopped (ExecutionsAborted) is no fault: an ACK stops executions.
+  machines = merge([for workflow, arn in var.machines : {
+    "${replace(workflow, "_", "-")}-failed" = {
+      description = "An execution of the workflow ${workflow} failed. Its message goes on without it, and the function settle or the sweep sees to it."
+      anchor      = "workflow-failures"
+      namespace   = "AWS/States"
+      metric      = "ExecutionsFailed"
+      dimensions  = { StateMachineArn = arn }
+      statistic   = "Sum"
+      threshold   = var.errors
+    }
+    "${replace(workflow, "_", "-")}-timed-out" = {
+      description = "An execution of the workflow ${workflow} timed out. Its message goes on without it, and the function settle or the sweep sees to it."
+      anchor      = "workflow-failures"
+      namespace   = "AWS/States"
+      metric      = "ExecutionsTimedOut"
+      dimensions  = { StateMachineArn = arn }
+      statistic   = "Sum"
+      threshold   = var.errors
+    }
+    "${replace(workflow, "_", "-")}-throttled" = {
+      description = "Step Functions held executions of the workflow ${workflow} back: more of them go on at once than the account may have, and attempts come late."
+      anchor      = "workflow-throttles"
+      namespace   = "AWS/States"
+      metric      = "ExecutionThrottled"
+      dimensions  = { StateMachineArn = arn }
+      statistic   = "Sum"
+      threshold   = var.throttles
+    }
+  }]...)
+
   api = {
     api-5xx = {
       description = "The API ${var.api.name} answers with errors of its own (5xx): producers cannot submit, or targets cannot acknowledge."
@@ -64,7 +95,7 @@ locals {
     }
   }
 
-  alarms = merge(local.dead_letters, local.ages, local.errors, local.throttles, local.recursion, local.api)
+  alarms = merge(local.dead_letters, local.ages, local.errors, local.throttles, local.recursion, local.machines, local.api)
 }
 
 resource "aws_cloudwatch_metric_alarm" "this" {

@@ -57,6 +57,13 @@ variable "functions" {
   nullable = false
 }
 
+variable "machines" {
+  description = "The workflows' state machines (ARNs), by name."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+}
+
 variable "api" {
   description = "The API: name and stage."
   type = object({
@@ -67,7 +74,7 @@ variable "api" {
 }
 
 variable "errors" {
-  description = "Errors of one function in a period that are too many."
+  description = "Errors of one function, or failed executions of one workflow, in a period that are too many."
   type        = number
   nullable    = false
 
@@ -78,7 +85,7 @@ variable "errors" {
 }
 
 variable "throttles" {
-  description = "Throttled invocations of one function in a period that are too many."
+  description = "Throttled invocations of one function, or throttled steps of one workflow, in a period that are too many."
   type        = number
   nullable    = false
 

@@ -9,6 +9,10 @@ locals {
     for method, operation in item : "${upper(method)} ${path}" => operation
   }]...)
 
+  paths = { for path, item in local.document.paths : path => {
+    for method, operation in item : method => operation if !contains(var.left_out, "${upper(method)} ${path}")
+  } }
+
   # Routes and who may use them. Bodies and answers stay out: API Gateway's models know a part of JSON
   # Schema only, refuse a whole import over an `example`, and nobody would check by them, as the
   # handlers check by the contract's own schemas.
@@ -16,7 +20,7 @@ locals {
     openapi    = local.document.openapi
     info       = { title = var.name, version = local.document.info.version }
     components = { securitySchemes = { iam = local.document.components.securitySchemes.iam } }
-    paths = { for path, item in local.document.paths : path => {
+    paths = { for path, item in local.paths : path => {
       for method, operation in item : method => {
         operationId = operation.operationId
         summary     = operation.summary
@@ -26,10 +30,10 @@ locals {
         x-amazon-apigateway-integration = {
           type       = "aws_proxy"
           httpMethod = "POST"
-          uri        = try(var.functions[var.routes["${upper(method)} ${path}"]].invoke_arn, null)
+          uri        = try(var.integrations[var.routes["${upper(method)} ${path}"]], null)
         }
       }
-    } }
+    } if length(item) > 0 }
     x-amazon-apigateway-gateway-responses = { for type, problem in local.problems : type => merge(
       {
         responseParameters = { "gatewayresponse.header.Content-Type" = "'application/problem+json'" }
@@ -72,7 +76,7 @@ locals {
 resource "aws_api_gateway_rest_api" "this" {
   name                         = var.name
   body                         = jsonencode(local.body)
-  disable_execute_api_endpoint = var.domain != null
+  disable_execute_api_endpoint = var.domain != null && !var.own_address
 
   endpoint_configuration {
     types = ["REGIONAL"]
@@ -80,8 +84,8 @@ resource "aws_api_gateway_rest_api" "this" {
 
   lifecycle {
     precondition {
-      condition     = length(setsubtract(keys(local.operations), keys(var.routes))) == 0 && length(setsubtract(keys(var.routes), keys(local.operations))) == 0
-      error_message = "Every operation of the contract needs a route to a function, and every route an operation."
+      condition     = toset(keys(local.operations)) == setunion(keys(var.routes), var.left_out) && length(setintersection(keys(var.routes), var.left_out)) == 0
+      error_message = "Every operation of the contract needs a route to a function unless it is left out, and every route an operation."
     }
   }
 }
@@ -148,7 +152,7 @@ resource "aws_lambda_permission" "route" {
   for_each = var.routes
 
   statement_id  = trim(replace(lower(each.key), "/[^a-z]+/", "-"), "-")
-  function_name = var.functions[each.value].name
+  function_name = var.functions[each.value]
   action        = "lambda:InvokeFunction"
   principal     = "apigateway.amazonaws.com"
   # A path's parameter is a * in an ARN.

@@ -21,13 +21,23 @@ variable "routes" {
   nullable    = false
 }
 
+variable "left_out" {
+  description = "Operations of the contract that this API does without, as \"POST /messages\"."
+  type        = set(string)
+  default     = []
+  nullable    = false
+}
+
+variable "integrations" {
+  description = "The ARNs by which API Gateway invokes the functions, by a name of their own. As text, not from the functions: some of them must know the API's address."
+  type        = map(string)
+  nullable    = false
+}
+
 variable "functions" {
-  description = "The functions behind the API, by a name of their own."
-  type = map(object({
-    name       = string
-    invoke_arn = string
-  }))
-  nullable = false
+  description = "The functions' names, by the same name of their own: they are there before they may be invoked."
+  type        = map(string)
+  nullable    = false
 }
 
 variable "rate" {
@@ -65,12 +75,19 @@ variable "url_template" {
 }
 
 variable "domain" {
-  description = "A domain for the API, and the ARN of its certificate in the API's region; its own address is then closed."
+  description = "A domain for the API, and the ARN of its certificate in the API's region; its own address is then closed, unless own_address says otherwise."
   type = object({
     name            = string
     certificate_arn = string
   })
   default = null
+}
+
+variable "own_address" {
+  description = "Whether the API's own address stays open beside the domain. Step Functions knows APIs by that alone."
+  type        = bool
+  default     = false
+  nullable    = false
 }
 
 variable "access_logs" {

@@ -21,7 +21,7 @@ locals {
     length(var.failures) == 0 ? {} : {
       Failures = {
         actions   = ["sqs:SendMessage"]
-        resources = var.failures
+        resources = [for failures in var.failures : failures.queue]
       }
     },
     var.statements,
@@ -68,11 +68,14 @@ resource "aws_lambda_function" "this" {
   description   = var.description
   role          = aws_iam_role.this.arn
 
-  filename         = var.package.path
-  source_code_hash = filebase64sha256(var.package.path)
-  handler          = var.handler
-  runtime          = var.package.runtime
-  architectures    = [var.package.architecture]
+  # From S3: one upload for all functions, and the provider creates them side by side.
+  s3_bucket         = var.package.bucket
+  s3_key            = var.package.key
+  s3_object_version = var.package.version
+  source_code_hash  = var.package.hash
+  handler           = var.handler
+  runtime           = var.package.runtime
+  architectures     = [var.package.architecture]
 
   memory_size                    = var.memory
   timeout                        = var.timeout
@@ -124,6 +127,8 @@ resource "aws_lambda_event_source_mapping" "this" {
   batch_size              = each.value.batch_size
   function_response_types = ["ReportBatchItemFailures"]
 
+  maximum_batching_window_in_seconds = each.value.window
+
   scaling_config {
     maximum_concurrency = each.value.maximum_concurrency
   }
@@ -133,12 +138,12 @@ resource "aws_lambda_function_event_invoke_config" "this" {
   count = length(var.failures)
 
   function_name                = aws_lambda_function.this.function_name
-  maximum_event_age_in_seconds = 60
-  maximum_retry_attempts       = 0
+  maximum_event_age_in_seconds = var.failures[0].max_age
+  maximum_retry_attempts       = var.failures[0].retries
 
   destination_config {
     on_failure {
-      destination = var.failures[0]
+      destination = var.failures[0].queue
     }
   }
 }

@@ -24,10 +24,11 @@ output "environment" {
 }
 
 output "sources" {
-  description = "The queues that it reads, by name: arn, batch_size, maximum_concurrency, enabled, and how it reports failures."
+  description = "The queues that it reads, by name: arn, batch_size, window, maximum_concurrency, enabled, and how it reports failures."
   value = { for name, source in aws_lambda_event_source_mapping.this : name => {
     arn                 = source.event_source_arn
     batch_size          = source.batch_size
+    window              = source.maximum_batching_window_in_seconds
     maximum_concurrency = source.scaling_config[0].maximum_concurrency
     enabled             = source.enabled
     response_types      = source.function_response_types

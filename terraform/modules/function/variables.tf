@@ -37,9 +37,12 @@ variable "handler" {
 }
 
 variable "package" {
-  description = "The zip file, and the runtime and architecture that it was built for."
+  description = "The zip file in S3 (bucket, key, version), its hash, which decides whether the function is updated, and the runtime and architecture that it was built for."
   type = object({
-    path         = string
+    bucket       = string
+    key          = string
+    version      = string
+    hash         = string
     runtime      = string
     architecture = string
   })
@@ -113,10 +116,11 @@ variable "statements" {
 }
 
 variable "sources" {
-  description = "Queues that the function reads, by name."
+  description = "Queues that the function reads, by name. window: seconds for which a batch may wait to fill."
   type = map(object({
     arn                 = string
     batch_size          = optional(number, 10)
+    window              = optional(number, 0)
     maximum_concurrency = optional(number, 10)
     enabled             = optional(bool, true)
   }))
@@ -124,8 +128,18 @@ variable "sources" {
   nullable = false
 
   validation {
-    condition     = alltrue([for s in values(var.sources) : s.batch_size >= 1 && s.batch_size <= 10 && floor(s.batch_size) == s.batch_size])
-    error_message = "sources' batch_size must be a whole number from 1 to 10: a larger batch waits to fill, and attempts may not."
+    condition     = alltrue([for s in values(var.sources) : s.batch_size >= 1 && s.batch_size <= 10000 && floor(s.batch_size) == s.batch_size])
+    error_message = "sources' batch_size must be a whole number from 1 to 10000."
+  }
+
+  validation {
+    condition     = alltrue([for s in values(var.sources) : s.window >= 0 && s.window <= 300 && floor(s.window) == s.window])
+    error_message = "sources' window must be whole seconds from 0 to 300."
+  }
+
+  validation {
+    condition     = alltrue([for s in values(var.sources) : s.batch_size <= 10 || s.window >= 1])
+    error_message = "sources' batch_size above 10 needs a window of at least 1 second: Lambda fills no larger batch without."
   }
 
   validation {
@@ -142,14 +156,23 @@ variable "in_loop" {
 }
 
 variable "failures" {
-  description = "Queue (ARN) for what the function, invoked asynchronously, could not do; such an invocation is not retried. At most one."
-  type        = list(string)
-  default     = []
-  nullable    = false
+  description = "What becomes of an asynchronous invocation that fails: how often it is retried, for how many seconds at most, and the queue (ARN) that it goes to then. At most one."
+  type = list(object({
+    queue   = string
+    retries = optional(number, 0)
+    max_age = optional(number, 60)
+  }))
+  default  = []
+  nullable = false
 
   validation {
     condition     = length(var.failures) <= 1
-    error_message = "failures must be one queue at most."
+    error_message = "failures must be one at most."
+  }
+
+  validation {
+    condition     = alltrue([for f in var.failures : contains([0, 1, 2], f.retries) && f.max_age >= 60 && f.max_age <= 21600])
+    error_message = "failures' retries must be 0, 1 or 2, and max_age 60 to 21600 seconds."
   }
 }
 

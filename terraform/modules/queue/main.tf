@@ -20,24 +20,34 @@ resource "aws_sqs_queue" "this" {
   message_retention_seconds  = each.value.retention
   sqs_managed_sse_enabled    = true
 
-  # Who may send and receive is said by the functions' roles; here only how.
+  # Who may send and receive is said by the roles of functions and workflows; here only how, and which services.
   policy = jsonencode({
     Version = "2012-10-17"
-    Statement = [{
-      # A denial is the one place where "every action" is the narrow choice.
-      Sid       = "OnlyOverTls"
-      Effect    = "Deny"
-      Principal = "*"
-      Action    = "sqs:*"
-      Resource  = "${local.arn_base}:${each.value.name}"
-      Condition = { Bool = { "aws:SecureTransport" = "false" } }
-    }]
+    Statement = concat(
+      [{
+        # A denial is the one place where "every action" is the narrow choice.
+        Sid       = "OnlyOverTls"
+        Effect    = "Deny"
+        Principal = "*"
+        Action    = "sqs:*"
+        Resource  = "${local.arn_base}:${each.value.name}"
+        Condition = { Bool = { "aws:SecureTransport" = "false" } }
+      }],
+      [for service, sources in each.value.senders : {
+        Sid       = "From${title(trimsuffix(service, ".amazonaws.com"))}"
+        Effect    = "Allow"
+        Principal = { Service = service }
+        Action    = "sqs:SendMessage"
+        Resource  = "${local.arn_base}:${each.value.name}"
+        Condition = { ArnEquals = { "aws:SourceArn" = sources } }
+      }]
+    )
   })
 
   lifecycle {
     precondition {
-      condition     = each.value.visibility_timeout >= 6 * each.value.consumer_timeout
-      error_message = "The visibility timeout of ${each.value.name} must be at least six times its function's timeout: a message must not come again while its batch is being retried."
+      condition     = each.value.visibility_timeout >= 6 * each.value.consumer_timeout + each.value.consumer_window
+      error_message = "The visibility timeout of ${each.value.name} must be at least six times its function's timeout, and the batches' window: a message must not come again while its batch is being retried."
     }
 
     precondition {

@@ -13,7 +13,9 @@ variable "queues" {
     Queues that functions read, by noun. name: in AWS. delay: seconds by which messages wait that name
     no delay of their own. consumer_timeout: seconds, of the function that reads it. visibility_timeout:
     seconds for which a received message is hidden from others. retention: seconds. max_receive_count:
-    receives after which a message counts as a dead letter.
+    receives after which a message counts as a dead letter. consumer_window: seconds for which the function's
+    batches may wait to fill. senders: services that may send to it (as events.amazonaws.com), each with the
+    ARNs of the resources that it may do so for.
   EOT
   type = map(object({
     name               = string
@@ -22,6 +24,8 @@ variable "queues" {
     delay              = optional(number, 0)
     retention          = optional(number, 345600)
     max_receive_count  = optional(number, 5)
+    consumer_window    = optional(number, 0)
+    senders            = optional(map(list(string)), {})
   }))
   nullable = false
 
@@ -43,5 +47,10 @@ variable "queues" {
   validation {
     condition     = alltrue([for queue in values(var.queues) : queue.retention >= 60 && queue.retention <= 1209600])
     error_message = "queues' retention must be 60 to 1209600 seconds (14 days)."
+  }
+
+  validation {
+    condition     = alltrue(flatten([for queue in values(var.queues) : [for service, sources in queue.senders : can(regex("^[a-z]+\\.amazonaws\\.com$", service)) && length(sources) > 0]]))
+    error_message = "queues' senders must be by service principal, such as events.amazonaws.com, with at least one ARN each."
   }
 }

@@ -39,6 +39,18 @@ mock_resource "aws_cloudwatch_event_rule" {
   defaults = { arn = "arn:aws:events:eu-central-1:123456789012:rule/a-rule" }
 }
 
+mock_resource "aws_cloudwatch_event_bus" {
+  defaults = { arn = "arn:aws:events:eu-central-1:123456789012:event-bus/a-bus" }
+}
+
+mock_resource "aws_sfn_state_machine" {
+  defaults = { arn = "arn:aws:states:eu-central-1:123456789012:stateMachine:a-machine" }
+}
+
+mock_resource "aws_s3_object" {
+  defaults = { version_id = "a-version" }
+}
+
 mock_resource "aws_api_gateway_rest_api" {
   defaults = {
     id            = "a1b2c3d4e5"

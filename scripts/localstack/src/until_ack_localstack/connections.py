@@ -30,6 +30,12 @@ def mark(context: RequestContext) -> None:
     setattr(context, _MARK, True)
 
 
+def lost(context: RequestContext) -> bool:
+    """Return whether the client of this request has gone away."""
+    request = context.request.environ.get(_ENVIRON)
+    return request is not None and request.channel is None
+
+
 def drop(_: HandlerChain, context: RequestContext, response: Response) -> None:
     """Finalizer: drop the connection of a marked request."""
     if not getattr(context, _MARK, False):

@@ -14,15 +14,15 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-_changes: dict[str, Callable[[Any], None]] = {}
+_changes: dict[str, list[Callable[[Any], None]]] = {}
 
 
 class _Finder(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        change = _changes.pop(fullname, None)
-        if change is None:
+        changes = _changes.pop(fullname, None)
+        if changes is None:
             return None
         # No longer listed, so this asks the other finders.
         spec = importlib.util.find_spec(fullname)
@@ -32,7 +32,8 @@ class _Finder(MetaPathFinder):
 
         def execute_and_change(module: ModuleType) -> None:
             execute(module)
-            change(module)
+            for change in changes:
+                change(module)
 
         spec.loader.exec_module = execute_and_change  # type: ignore[method-assign]
         return spec
@@ -45,4 +46,4 @@ def when_imported(name: str, change: Callable[[Any], None]) -> None:
         return
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
-    _changes[name] = change
+    _changes.setdefault(name, []).append(change)

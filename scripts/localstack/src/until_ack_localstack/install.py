@@ -17,6 +17,7 @@ def install() -> None:
     from until_ack_localstack.api import gateway, openapi
     from until_ack_localstack.lambdas import limits
     from until_ack_localstack.mail import forward
+    from until_ack_localstack.states import documents, errors, executions, invoke, requests, tokens
 
     _keep_objects_in_own_folder()
     _end_at_once()
@@ -27,6 +28,8 @@ def install() -> None:
     forward.install()
     gateway.install()
     openapi.install()
+    for part in (documents, errors, executions, invoke, requests, tokens):
+        part.install()
     faulting.serve()
     handlers.serve_custom_service_request_handlers.append(recorder.begin)
     handlers.serve_custom_service_request_handlers.append(limits.check)

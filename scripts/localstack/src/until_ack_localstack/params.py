@@ -239,8 +239,15 @@ def _send_raw(request: _Request, _: _Request) -> Params:
 # Step Functions, EventBridge, CloudWatch, Logs
 
 
-def _execution(request: _Request, _: _Request) -> Params:
+# Whoever has a task's token can answer it: so much of it tells tasks apart.
+_TOKEN_CHARACTERS = 12
+
+
+def _execution(request: _Request, response: _Request) -> Params:
     params = _given(request, "stateMachineArn", "executionArn", "name", "activityArn", "workerName")
+    token = request.get("taskToken") or response.get("taskToken")
+    if token:
+        params["taskToken"] = str(token)[:_TOKEN_CHARACTERS]
     for name in ("input", "output", "definition", "cause"):
         if request.get(name) is not None:
             params[f"{name}Bytes"] = text_bytes(request[name])

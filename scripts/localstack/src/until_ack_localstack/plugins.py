@@ -34,7 +34,8 @@ def dynamodb_moto() -> Service:
     return service()
 
 
-@hooks.on_infra_start()
+# A high priority comes early: before LocalStack loads its services.
+@hooks.on_infra_start(priority=100)
 def install() -> None:
     """Add everything that is not a provider of its own to LocalStack, before it serves its first request."""
     from until_ack_localstack import install as parts

@@ -63,8 +63,14 @@ def record(_: HandlerChain, context: RequestContext, response: Response) -> None
 
 
 def caller(context: RequestContext, key: str | None) -> str:
-    """Return the role that made the request; LocalStack itself is `localstack`, anybody else `user`."""
-    if context.is_internal_call:
+    """Return the role that made the request; LocalStack itself is `localstack`, anybody else `user`.
+
+    A state machine's requests are made under its own role.
+    """
+    internal = context.internal_request_params
+    if internal is not None and internal.get("service_principal") != "states":
         return "localstack"
     identity = callers.identity_of(key) if key else None
+    if internal is not None and (identity is None or identity.name == callers.USER):
+        return "localstack"
     return identity.name if identity else callers.USER

@@ -47,6 +47,13 @@ _TUNABLE = {
     # Environments are assigned in threads; a thousand of them is what Lambda's own default limit allows.
     "LAMBDA_LIMITS_CONCURRENT_EXECUTIONS": "1000",
     "SNS_SES_SENDER_ADDRESS": SENDER,
+    # Loaded one after the other before the first request. Loaded by requests that come at the same time, their modules
+    # import each other from several threads, which now and then deadlocks Python's import system for good.
+    "EAGER_SERVICE_LOADING": "1",
+    "SERVICES": "apigateway,cloudwatch,dynamodb,events,iam,kms,lambda,logs,s3,secretsmanager,ses,sns,sqs,"
+    "stepfunctions,sts",
+    # Others are loaded when they are asked for.
+    "STRICT_SERVICE_LOADING": "0",
 }
 
 
