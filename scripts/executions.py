@@ -5,6 +5,7 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -33,6 +34,13 @@ class Execution:
         """The states that it entered, in order."""
         entered = (event.get("stateEnteredEventDetails") for event in self.events)
         return [details["name"] for details in entered if details]
+
+    @property
+    def rounds(self) -> list[int]:
+        """The events of each attempt that another followed: from asking for it to asking for the next."""
+        names = [(event.get("stateEnteredEventDetails") or {}).get("name") for event in self.events]
+        asks = [place for place, name in enumerate(names) if name == "Send"]
+        return [later - earlier for earlier, later in pairwise(asks)]
 
     @property
     def asks(self) -> int:

@@ -58,7 +58,18 @@ def until(condition: Callable[[], object], within: float = WITHIN) -> None:
     end = time.monotonic() + within
     while not condition():
         assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.002)
+        _pause(0.002)
+
+
+def stays(condition: Callable[[], object], during: float) -> None:
+    end = time.monotonic() + during
+    while time.monotonic() < end:
+        assert condition(), "it did not stay so"
+        _pause(0.002)
+
+
+def _pause(seconds: float) -> None:
+    threading.Event().wait(seconds)
 
 
 def refusal(code: str) -> ClientError:
@@ -481,8 +492,7 @@ def test_a_task_is_kept_alive_until_the_service_says_that_it_is_over(
     until(lambda: logged.of("task over"))
 
     seen = len(steps.beats)
-    time.sleep(0.06)
-    assert len(steps.beats) == seen
+    stays(lambda: len(steps.beats) == seen, during=0.06)
     assert logged.of("task over")[0]["code"] == code
     assert running.stop() == 0
     assert logged.of("stopped")[0]["awaiting_ack"] == 0
@@ -592,8 +602,7 @@ def test_a_short_task_gets_three_beats_within_its_heartbeat(
             if beats > before:
                 until(lambda beats=beats: len(steps.beats) == beats)  # type: ignore[misc]
             else:
-                time.sleep(0.02)
-                assert len(steps.beats) == beats
+                stays(lambda beats=beats: len(steps.beats) == beats, during=0.02)  # type: ignore[misc]
     finally:
         beating.stop()
         thread.join(WITHIN)
@@ -629,8 +638,7 @@ def test_no_more_is_handed_over_at_once_than_told_and_no_more_polled_for_than_is
         steps.put(n)
     until(lambda: hand.inside == 3)
     seen = steps.polls
-    time.sleep(0.05)
-    assert (steps.open, steps.polls, len(api.takes)) == (0, seen, 3)
+    stays(lambda: (steps.open, steps.polls, len(api.takes)) == (0, seen, 3), during=0.05)
 
     hand.leave.set()
     until(lambda: len(api.outcomes) == 8)
@@ -678,9 +686,7 @@ def test_a_service_that_answers_nothing_at_once_is_not_hammered(steps: Steps, ap
     )
     running = Running(worker)
     until(lambda: steps.polls)
-    time.sleep(0.05)
-
-    assert steps.polls == 1
+    stays(lambda: steps.polls == 1, during=0.05)
     assert running.stop() == 0  # and at once, for all the 30 s
 
 
@@ -770,7 +776,7 @@ def test_a_signal_lets_it_finish(api: FakeApi, logged: Logged, number: signal.Si
         until(lambda: logged.of("stopping"))
         until(lambda: steps.open == 0)
         steps.put(2)
-        time.sleep(0.05)
+        stays(lambda: hand.inside == 1, during=0.05)
         hand.leave.set()
 
     other = threading.Thread(target=meanwhile)

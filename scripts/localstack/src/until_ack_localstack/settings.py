@@ -47,13 +47,6 @@ _TUNABLE = {
     # Environments are assigned in threads; a thousand of them is what Lambda's own default limit allows.
     "LAMBDA_LIMITS_CONCURRENT_EXECUTIONS": "1000",
     "SNS_SES_SENDER_ADDRESS": SENDER,
-    # Loaded one after the other before the first request. Loaded by requests that come at the same time, their modules
-    # import each other from several threads, which now and then deadlocks Python's import system for good.
-    "EAGER_SERVICE_LOADING": "1",
-    "SERVICES": "apigateway,cloudwatch,dynamodb,events,iam,kms,lambda,logs,s3,secretsmanager,ses,sns,sqs,"
-    "stepfunctions,sts",
-    # Others are loaded when they are asked for.
-    "STRICT_SERVICE_LOADING": "0",
 }
 
 
@@ -93,6 +86,13 @@ def environment(options: Options, inherited: dict[str, str]) -> dict[str, str]:
         "DNS_ADDRESS": "0",
         # http://host:port/account/name: the only form that Terraform's provider takes.
         "SQS_ENDPOINT_STRATEGY": "off",
+        # Loaded one after the other before the first request. Loaded by requests that come at the same time, their
+        # modules import each other from several threads, which now and then deadlocks Python's imports for good.
+        "EAGER_SERVICE_LOADING": "1",
+        "SERVICES": "apigateway,cloudwatch,dynamodb,events,iam,kms,lambda,logs,s3,secretsmanager,ses,sns,sqs,"
+        "stepfunctions,sts",
+        # Others are loaded when they are asked for.
+        "STRICT_SERVICE_LOADING": "0",
         "LAMBDA_RUNTIME_EXECUTOR": EXECUTOR,
         "LAMBDA_IGNORE_ARCHITECTURE": "1",
         "PROVIDER_OVERRIDE_DYNAMODB": "moto",
