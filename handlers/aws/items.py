@@ -83,6 +83,7 @@ def from_item(item: Item) -> Record:
         scheduler=Scheduler(v.get("scheduler", Scheduler.QUEUES)),
         workflow=v.get("workflow"),
         task=v.get("task"),
+        generation=int(v.get("generation", 1)),
         status=Status(v["status"]),
         life=int(v["life"]),
         base=int(v["base"]),

@@ -23,9 +23,9 @@ _READ_ROUNDS = 3
 _SHARDS = [str(shard) for shard in range(SHARDS)]
 _WITHOUT_PAYLOAD = (
     "id", "caller", "target", "channel", "content_type", "schedule", "created_at", "expires_at", "due_at",
-    "body_hash", "max_attempts", "labels", "scheduler", "workflow", "task", "status", "life", "base", "attempt",
-    "token", "lease_until", "claims", "sweep_at", "sweeps", "untold", "ended_at", "reason", "nack_reason", "acked_at",
-    "late_ack_at", "attempts", "dues",
+    "body_hash", "max_attempts", "labels", "scheduler", "workflow", "task", "generation", "status", "life", "base",
+    "attempt", "token", "lease_until", "claims", "sweep_at", "sweeps", "untold", "ended_at", "reason", "nack_reason",
+    "acked_at", "late_ack_at", "attempts", "dues",
 )  # fmt: skip
 
 
@@ -200,6 +200,12 @@ class DynamoStore:
         update.when("scheduler", str(Scheduler.WORKFLOW)).when("life", record.life)
         return self._succeeds(record.id, update)
 
+    def restart(self, record: Record, generation: int) -> bool:
+        """See `Store.restart`."""
+        update = Update().set("generation", generation).when_open()
+        update.when("scheduler", str(Scheduler.WORKFLOW)).when("life", record.life).when_below("generation", generation)
+        return self._succeeds(record.id, update)
+
     def reopen(self, seen: Record, reopened: Record) -> Record:
         """See `Store.reopen`."""
         update = Update()
@@ -207,7 +213,8 @@ class DynamoStore:
             update.set(field, getattr(reopened, field))
         update.set("status", str(reopened.status)).set("sweep_shard", reopened.shard)
         update.set("scheduler", stored(reopened.scheduler))
-        update.remove("sweeps", "ended_at", "reason", "ttl", "undelivered_shard", "lease_until", "task")
+        update.remove("sweeps", "ended_at", "reason", "ttl", "undelivered_shard", "lease_until")
+        update.remove("task", "generation")
         update.when("status", str(seen.status)).when("life", seen.life)
         update.when("late_ack_at", None).when("untold", None)
         return self._update(seen.id, update)

@@ -64,6 +64,12 @@ class Update:
         self.conditions.append(f"(attribute_not_exists({name}) OR {name} >= {self.value(value)})")
         return self
 
+    def when_below(self, path: str, value: Any) -> Self:
+        """Go through only if the attribute, should there be one, is less."""
+        name = self.name(path)
+        self.conditions.append(f"(attribute_not_exists({name}) OR {name} < {self.value(value)})")
+        return self
+
     def when_open(self) -> Self:
         """Go through only if the message may still be attempted."""
         return self._when_status(OPEN)

@@ -44,7 +44,7 @@ class SfnExecutions:
         """See `Executions.workflows`."""
         return sorted(self.machines)
 
-    def start(self, record: Record, now: int, generation: int = 1) -> bool:
+    def start(self, record: Record, now: int, generation: int = 1) -> None:
         """See `Executions.start`."""
         url = self.channel_urls.get(record.channel, "")
         told = execution_input(record, url, self.heartbeat, now)
@@ -59,8 +59,6 @@ class SfnExecutions:
                 # It runs or ran already, with what it was told then.
                 if code_of(error) != "ExecutionAlreadyExists":
                     raise
-                return False
-        return True
 
     def answer(self, task: str, output: Mapping[str, Any]) -> bool:
         """See `Executions.answer`."""
@@ -80,7 +78,8 @@ class SfnExecutions:
 
     def stop(self, record: Record) -> None:
         """See `Executions.stop`."""
-        arn = f"{self._machine(record).replace(':stateMachine:', ':execution:', 1)}:{execution_name(record)}"
+        name = execution_name(record, record.generation)
+        arn = f"{self._machine(record).replace(':stateMachine:', ':execution:', 1)}:{name}"
         with mapped("states"):
             try:
                 self.client().stop_execution(executionArn=arn, error=_OUR_STOP, cause=f"the message is {record.status}")

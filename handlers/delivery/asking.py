@@ -23,10 +23,10 @@ from handlers.delivery.ports import (
 )
 from handlers.delivery.schedule import SQS_MAX_DELAY, seconds_until
 from handlers.delivery.telling import Teller
-from handlers.delivery.workflows import again, read_execution_name, wait_after
+from handlers.delivery.workflows import again, cut_off_at, read_execution_name, wait_after
 
 JOB_PATIENCE = 50
-"""A job is asked for again when a fiftieth of the time has passed that it has taken so far, or its delay."""
+"""A job is asked for again when a fiftieth of the time has passed that its message has taken so far, or its delay."""
 ACCEPTED = 202
 """A target's answer while its job is still under way (RFC 9110, 202 Accepted)."""
 
@@ -80,11 +80,12 @@ class Dispatcher:
                 answer = again(record, ask.first, now, heartbeat=1)
                 if answer["status"] != "AGAIN":
                     raise Over(answer["status"])
-                if answer["next"]["index"] >= len(ask.delays):
-                    # Not waited for: an Express execution would be cut off meanwhile.
-                    raise Over("USED_UP")
                 # Not until the lease of whoever makes an attempt now, if the next is due before.
-                return Next(min(answer["pause"], -(-(until - now) // 1000)), answer["next"]["index"])
+                pause = min(answer["pause"], -(-(until - now) // 1000))
+                cut_off = cut_off_at(record)
+                if answer["next"]["index"] >= len(ask.delays) or (cut_off and now + pause * 1000 > cut_off):
+                    raise Over("USED_UP")
+                return Next(pause, answer["next"]["index"])
             case End():
                 raise Over(str(self._end(record, step)))
         return self._enqueue(ask, record, now)
@@ -98,6 +99,8 @@ class Dispatcher:
             raise Unavailable("sqs", "SendMessageBatch.Failed")
         self.log.info("attempt asked for", message_id=record.id, attempt=attempt)
         wait = min(ask.delays[index], wait_after(record, attempt, now))
+        if cut_off := cut_off_at(record):
+            wait = max(1, min(wait, (cut_off - now) // 1000))
         return Next(wait, index + 1)
 
     def _end(self, record: Record, step: End) -> Status:
@@ -162,7 +165,7 @@ class JobPoller:
         now = self.clock()
         left = -(-(record.expires_at - now) // 1000)
         # The longer it takes, the less often it is asked for: a job of a year fits into one execution's history.
-        patience = (now - record.attempts[-1].sent_at) // (JOB_PATIENCE * 1000)
+        patience = (now - (record.begun_at or now)) // (JOB_PATIENCE * 1000)
         pause = max(1, min(max(wait, patience), left))
         # A job under way is no overdue attempt: it is due when it is asked for next.
         self.store.move(record, Move(now + pause * 1000, record.token), None)
@@ -231,7 +234,8 @@ class Settler:
         asks = not record.exhausted or record.held_until is not None
         restarts = asks and record.channel not in self.queues.channels
         if restarts:
-            first = self.executions.start(record, now, generation)
+            first = self.store.restart(record, generation)
+            self.executions.start(record, now, generation)
         else:
             first = self.store.hand_over(record)
             if first and not self._send_hint(record.id):

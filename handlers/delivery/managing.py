@@ -103,6 +103,7 @@ class Redeliverer:
             lease_until=None,
             scheduler=Scheduler.QUEUES if record.workflow is None else Scheduler.WORKFLOW,
             task=None,
+            generation=1,
         )
         try:
             stored = self.store.reopen(record, reopened)

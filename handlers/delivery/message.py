@@ -92,6 +92,8 @@ class Record:
     """The workflow that the message was submitted for."""
     task: str | None = None
     """The token of the task that waits for this message's ACK. Kept after the end: every ACK completes it again."""
+    generation: int = 1
+    """Which of this life's executions runs it: one that died is replaced where there is no queue."""
     status: Status = Status.PENDING
     life: int = 1
     base: int = 0
@@ -136,6 +138,11 @@ class Record:
         """The lease of the newest attempt, while it has no outcome and its target has not put it off."""
         outcome = self.attempts[-1].outcome if self.attempts else None
         return self.lease_until if outcome is None and self.token == self.claim else None
+
+    @property
+    def begun_at(self) -> int | None:
+        """When the oldest attempt of this life that the record still has was started."""
+        return next((attempt.sent_at for attempt in self.attempts if attempt.n > self.base), None)
 
     @property
     def exhausted(self) -> bool:

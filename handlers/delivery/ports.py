@@ -134,6 +134,9 @@ class Store(Protocol):
     def hand_over(self, record: Record) -> bool:
         """Let the queues run an open message from now on. False when an execution no longer runs this life of it."""
 
+    def restart(self, record: Record, generation: int) -> bool:
+        """Note which generation of executions runs an open message now. False when it, or a later one, did before."""
+
     def reopen(self, seen: Record, reopened: Record) -> Record:
         """Open the next life of an ended message, as it was seen."""
 
@@ -188,8 +191,8 @@ class Executions(Protocol):
     def heartbeat(self) -> int:
         """Seconds after which a worker that is not heard of counts as dead."""
 
-    def start(self, record: Record, now: int, generation: int = 1) -> bool:
-        """Start an execution of a message's life, the first or a later one. False when it was started before."""
+    def start(self, record: Record, now: int, generation: int = 1) -> None:
+        """Start an execution of a message's life, the first or a later one; a repeat changes nothing."""
 
     def answer(self, task: str, output: Mapping[str, Any]) -> bool:
         """Complete a waiting task. False when it came late: the task is over, or was completed before."""

@@ -108,8 +108,10 @@ class Sweeper:
 
         The last time another is started beside it: it may have died without anybody hearing of it.
         """
-        last = record.sweeps + 1 >= MAX_SWEEPS
-        self.executions.start(record, now, SWEPT * (record.attempt + 1) if last else 1)
+        generation = SWEPT * (record.attempt + 1) if record.sweeps + 1 >= MAX_SWEEPS else record.generation
+        if generation != record.generation:
+            self.store.restart(record, generation)
+        self.executions.start(record, now, generation)
         self.log.warning("waits for a worker, or for its execution", message_id=record.id, sweeps=record.sweeps + 1)
         return "waiting for a worker"
 

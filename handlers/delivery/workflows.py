@@ -145,6 +145,14 @@ def delays_ahead(record: Record, now: int) -> list[int]:
     return delays or [1]
 
 
+def cut_off_at(record: Record) -> int | None:
+    """When an Express execution has no time left but to settle; None for one that lasts, or has only begun."""
+    workflow = CATALOGUE.get(record.workflow or "")
+    if workflow is None or workflow.longest is None or record.begun_at is None:
+        return None
+    return record.begun_at + (workflow.longest - EXPRESS_MARGIN) * 1000
+
+
 def wait_after(record: Record, attempt: int, at: int) -> int:
     """Seconds that an execution waits after asking for an attempt `at` a time: its delay, or until the expiry."""
     delay = delay_after(record.schedule, max(1, attempt - record.base))

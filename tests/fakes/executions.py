@@ -36,19 +36,16 @@ class MemoryExecutions:
     def workflows(self) -> Sequence[str]:
         return sorted(self.machines)
 
-    def start(self, record: Record, now: int, generation: int = 1) -> bool:
-        def effect() -> bool:
+    def start(self, record: Record, now: int, generation: int = 1) -> None:
+        def effect() -> None:
             if record.workflow not in self.machines:
                 raise Unavailable("states", "StateMachineDoesNotExist")
             name = execution_name(record, generation)
             if len(name) > 80:
                 raise LimitBroken(name)
-            if name in self.started:
-                return False
-            self.started[name] = execution_input(record, f"url:{record.channel}", 60, now)
-            return True
+            self.started.setdefault(name, execution_input(record, f"url:{record.channel}", 60, now))
 
-        return self.wire.call("states.start", effect)
+        self.wire.call("states.start", effect)
 
     def answer(self, task: str, output: Mapping[str, Any]) -> bool:
         def effect() -> bool:
@@ -61,7 +58,7 @@ class MemoryExecutions:
         return self.wire.call("states.answer", effect)
 
     def stop(self, record: Record) -> None:
-        self.wire.call("states.stop", lambda: self.stopped.append(execution_name(record)))
+        self.wire.call("states.stop", lambda: self.stopped.append(execution_name(record, record.generation)))
 
     @contextmanager
     def beating(self, task: str) -> Iterator[None]:

@@ -230,6 +230,18 @@ class MemoryStore:
 
         return self._call("hand_over", effect)
 
+    def restart(self, record: Record, generation: int) -> bool:
+        def effect() -> bool:
+            row = self.rows[record.id]
+            old = row.record
+            runs = old.open and old.scheduler is Scheduler.WORKFLOW and old.life == record.life
+            if not runs or old.generation >= generation:
+                return False
+            self._write("restart", replace(row, record=replace(old, generation=generation)))
+            return True
+
+        return self._call("restart", effect)
+
     def reopen(self, seen: Record, reopened: Record) -> Record:
         def effect() -> Record:
             old, row = self._expect(
@@ -250,6 +262,7 @@ class MemoryStore:
                 lease_until=None,
                 scheduler=reopened.scheduler,
                 task=None,
+                generation=1,
             )
             row = replace(row, record=new, overdue=True, undelivered=False, ttl=None)
             return self._write("reopen", row)

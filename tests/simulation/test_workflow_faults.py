@@ -49,10 +49,6 @@ SUBJECT = "lost its execution"
 SWEPT = GRACE + SWEEP_PERIOD + QUEUE_LATENCY
 SWEPT_LAST = 2**MAX_SWEEPS * GRACE + MAX_SWEEPS * SWEEP_PERIOD
 """The sweep's last takeover before it gives up, each of which comes after twice the time."""
-ANSWERED_ALIKE = {
-    "delivery_activity": "StartExecution answers alike for a new execution and one that runs with the same input"
-}
-"""Workflows whose executions are restarted, not handed over: why it is alerted twice when an event comes twice."""
 
 
 def alerts(simulation: Simulation) -> int:
@@ -99,10 +95,8 @@ class TestAnExecutionThatDies:
         check_promise(simulation, faults=1, told_once=True)
 
     def test_told_of_once_more_later_it_is_alerted_once_and_one_execution_goes_on(
-        self, simulate: Simulate, workflow: str, request: pytest.FixtureRequest
+        self, simulate: Simulate, workflow: str
     ) -> None:
-        if workflow in ANSWERED_ALIKE:
-            request.applymarker(pytest.mark.xfail(strict=True, reason=ANSWERED_ALIKE[workflow]))
         simulation = simulate()
         message = begin(simulation, workflow, silent(), silent(), acks(10), schedule=[20, 30])
         simulation.run(5 * SECOND)
@@ -114,11 +108,7 @@ class TestAnExecutionThatDies:
         check_promise(simulation, faults=0, told_once=True)
         assert (alerts(simulation), len(simulation.sfn.of(message))) in ((1, 1), (1, 2))
 
-    def test_told_of_twice_at_once_it_is_alerted_once(
-        self, simulate: Simulate, workflow: str, request: pytest.FixtureRequest
-    ) -> None:
-        if workflow in ANSWERED_ALIKE:
-            request.applymarker(pytest.mark.xfail(strict=True, reason=ANSWERED_ALIKE[workflow]))
+    def test_told_of_twice_at_once_it_is_alerted_once(self, simulate: Simulate, workflow: str) -> None:
         for seed in range(8):
             simulation = simulate(seed=seed)
             message = begin(simulation, workflow, silent(), silent(), acks(10), schedule=[20, 30])
@@ -179,9 +169,6 @@ class TestAnExecutionThatDiesUnheard:
         check_promise(simulation, faults=4, told_once=True)
 
 
-NOT_STOPPED = pytest.mark.xfail(strict=True, reason="what is stopped is the first execution, by its name")
-
-
 class TestARestart:
     def test_goes_on_by_the_next_number(self, simulation: Simulation) -> None:
         message = begin(simulation, "delivery_activity", silent(), silent(), silent(), acks(10), schedule=[20])
@@ -197,7 +184,7 @@ class TestARestart:
         assert alerts(simulation) == 2
         check_promise(simulation, faults=2, told_once=False)
 
-    @pytest.mark.parametrize("killed", [0, pytest.param(1, marks=NOT_STOPPED)])
+    @pytest.mark.parametrize("killed", [0, 1])
     def test_that_no_worker_has_pulled_ends_with_its_message(self, simulation: Simulation, killed: int) -> None:
         message = simulation.submit(silent(), **fields_for("delivery_activity"))
         for _ in range(killed):
@@ -654,11 +641,7 @@ def test_whatever_goes_wrong_the_promise_holds(
     troubles: list[Crash | Fault] = [*crashing, *failing, *machines]
     hits = sum(trouble.hits for trouble in troubles)
     struck = {trouble.operation for trouble in troubles if trouble.hits}
-    # A restart that is asked for twice is alerted twice: see ANSWERED_ALIKE.
-    alike = any(event.what == "kill" for event in happening) and any(
-        letter.workflow in ANSWERED_ALIKE for letter in script
-    )
-    check_promise(simulation, faults=hits + len(happening), told_once=not alike and not struck & TELLING)
+    check_promise(simulation, faults=hits + len(happening), told_once=not struck & TELLING)
 
 
 def test_the_same_seed_makes_the_same_history() -> None:
