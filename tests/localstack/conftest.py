@@ -29,7 +29,8 @@ HERE = Path(__file__).parent
 ORDER = (
     "test_hops", "test_isolation", "test_worker",
     # Together, "calm"; those that wait longest are started first.
-    "test_faults", "test_dead_letters", "test_promise", "test_api", "test_access", "test_email", "test_stories",
+    "test_faults", "test_dead_letters", "test_promise", "test_api", "test_access", "test_internal", "test_email",
+    "test_stories",
     # Together, "workflows".
     "test_workflows", "test_definitions",
     # Together, "rough".

@@ -123,6 +123,9 @@ def test_the_producers_routes_want_a_signature(kit: Kit) -> None:
             ("GET", f"/messages/{message_id}", None),
             ("DELETE", f"/messages/{message_id}", None),
             ("POST", f"/messages/{message_id}/redeliver", None),
+            ("POST", "/internal/attempts", {"message_id": message_id}),
+            ("POST", "/internal/tasks", {"token": "x", "job": {"id": message_id}}),
+            ("POST", f"/internal/tasks/{message_id}/outcome", {"attempt": 1}),
         ]
         with_iam = {
             (method, path)

@@ -282,7 +282,7 @@ def test_an_ack_during_the_sending_wins(kit: Kit) -> None:
         service="dynamodb", operation="UpdateItem", function=kit.functions["deliver-webhook"], when="before",
         where={"Key": message_id, "ExpressionAttributeNames": "'o'"}, action="hold", seconds=1.5,
     ) as held:  # fmt: skip
-        kit.submit(device, idempotency_key=key, schedule=[1])
+        kit.submit(device, idempotency_key=key, schedule=[6])
         message = kit.ends(message_id, "DELIVERED")
         assert held.hits == 1
     kit.attempted(message_id, 1)
