@@ -175,6 +175,16 @@ class TestStop:
         executions.stop(record)
         stub.assert_no_pending_responses()
 
+    def test_one_that_took_a_dead_ones_place_is_stopped_by_its_own_name(
+        self, executions: SfnExecutions, stub: Stubber
+    ) -> None:
+        record = a_message(generation=3)
+        arn = f"{STATES}:execution:until-ack-delivery-poll:{record.id}-1-3"
+        expected = {"executionArn": arn, "error": "until-ack.Ended", "cause": f"the message is {record.status}"}
+        stub.add_response("stop_execution", {"stopDate": 0}, expected)
+        executions.stop(record)
+        stub.assert_no_pending_responses()
+
     def test_p5_one_that_was_never_started_needs_no_stop(self, executions: SfnExecutions, stub: Stubber) -> None:
         stub.add_client_error("stop_execution", "ExecutionDoesNotExist")
         executions.stop(a_message())

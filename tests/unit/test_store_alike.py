@@ -35,7 +35,7 @@ _tables = count(1)
 
 OPERATIONS = """
 claim, claim, record, record, reclaim, move, end, end as seen, late_ack, claim_telling, told, postpone_sweep, take over,
-hand_over, reopen
+hand_over, restart, reopen
 """
 operations = st.sampled_from([operation.strip() for operation in OPERATIONS.split(",")])
 times = st.sampled_from([0, 999, 1000, 3000, 41_000, 90_000, 199_999, 200_000])
@@ -125,6 +125,8 @@ class Replay:
                 return store.postpone_sweep(seen, now + 11, seen.sweeps + 1, Scheduler.QUEUES)
             case "hand_over":
                 return store.hand_over(seen)
+            case "restart":
+                return store.restart(seen, seen.generation + (1 if flag else 2))
             case "reopen":
                 scheduler = Scheduler.WORKFLOW if flag else Scheduler.QUEUES
                 return store.reopen(seen, replace(self._reopened(seen, now), scheduler=scheduler))

@@ -613,6 +613,40 @@ class TestHandOver:
         assert store.get(record.id) == record
 
 
+class TestRestart:
+    def test_notes_each_generation_once(self, store: Store) -> None:
+        record = put(store, **WORKFLOW)
+        assert [store.restart(record, generation) for generation in (2, 2, 3, 2)] == [True, False, True, False]
+        assert store.get(record.id) == replace(record, generation=3)
+
+    def test_p4_is_refused_for_what_has_ended(self, store: Store) -> None:
+        record = put(store, **WORKFLOW)
+        ended = store.end(record.id, DELIVERED)
+        assert not store.restart(record, 2)
+        assert store.get(record.id) == ended
+
+    def test_p6_is_refused_for_another_life(self, store: Store) -> None:
+        record = put(store, life=2, **WORKFLOW)
+        assert not store.restart(replace(record, life=1), 2)
+        assert store.get(record.id) == record
+
+    def test_is_refused_for_what_the_queues_run(self, store: Store) -> None:
+        record = put(store)
+        assert not store.restart(record, 2)
+        assert store.get(record.id) == record
+
+    def test_a_redelivery_begins_with_the_first_again(self, store: Store) -> None:
+        record = put(store, **WORKFLOW)
+        store.restart(record, 2)
+        store.end(record.id, REJECTED)
+        ended = store.get(record.id)
+        assert ended is not None
+        store.told(ended)
+        told = replace(ended, untold=None)
+        reopened = replace(told, status=Status.PENDING, life=2, expires_at=START + DAY, sweep_at=START + 901)
+        assert store.reopen(told, reopened).generation == 1
+
+
 class TestReopen:
     def again(self, ended: Record) -> Record:
         return replace(
