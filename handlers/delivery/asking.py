@@ -105,11 +105,9 @@ class Dispatcher:
 
     def _end(self, record: Record, step: End) -> Status:
         try:
-            ended = self.store.end(record.id, self.teller.ending(step.status, step.reason), seen=record)
+            return self.teller.end(record, step).status
         except Stale as stale:
             return step.status if stale.old is None else stale.old.status
-        self.teller.tell(ended)
-        return ended.status
 
 
 class Prober(Protocol):
@@ -221,14 +219,12 @@ class Settler:
 
     def _end(self, record: Record, step: End) -> str:
         try:
-            ended = self.store.end(record.id, self.teller.ending(step.status, step.reason), seen=record)
+            return str(self.teller.end(record, step).status)
         except Stale as stale:
             if stale.old is not None and stale.old.open:
                 # A NACK or an attempt was quicker. Tried again, it is settled as it stands then.
                 raise Unavailable("dynamodb", "the record moved") from stale
             return "UNKNOWN" if stale.old is None else str(stale.old.status)
-        self.teller.tell(ended)
-        return str(ended.status)
 
     def _go_on(self, record: Record, now: int, generation: int, trouble: str) -> str:
         asks = not record.exhausted or record.held_until is not None

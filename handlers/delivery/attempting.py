@@ -1,7 +1,7 @@
 """Making an attempt: claim, arm the timer, send, record. Losing any step loses time, never a message."""
 
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -221,11 +221,8 @@ class Courier:
             raise Unavailable("sqs", "SendMessageBatch.Failed")
 
     def _end(self, old: Record, step: End) -> None:
-        try:
-            ended = self.store.end(old.id, self.teller.ending(step.status, step.reason), seen=old)
-        except Stale:
-            return
-        self.teller.tell(ended)
+        with suppress(Stale):
+            self.teller.end(old, step)
 
     def _drop(self, job: AttemptJob, why: str) -> None:
         self.log.info("attempt dropped", message_id=job.message_id, attempt=job.attempt, why=why)

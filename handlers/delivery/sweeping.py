@@ -129,10 +129,9 @@ class Sweeper:
 
     def _end(self, record: Record, step: End) -> str:
         try:
-            ended = self.store.end(record.id, self.teller.ending(step.status, step.reason), seen=record)
+            self.teller.end(record, step)
         except Stale:
             return "taken by another"
-        self.teller.tell(ended)
         return "ended"
 
     def _postpone(self, record: Record, until: int, kind: str) -> str:

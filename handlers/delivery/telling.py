@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from handlers.delivery.errors import Unavailable
+from handlers.delivery.lifecycle import End
 from handlers.delivery.message import ALERTING, UNDELIVERED, Record, Status
 from handlers.delivery.ports import Clock, Ending, Executions, Log, Store, Topics
 from handlers.delivery.workflows import CATALOGUE, EndedBy
@@ -104,6 +105,12 @@ class Teller:
         if status not in UNDELIVERED:
             return Ending(status, now, reason, ttl=ttl)
         return Ending(status, now, reason, untold_until=now + TELL_LEASE, sweep_at=now + self.grace, ttl=ttl)
+
+    def end(self, seen: Record, step: End) -> Record:
+        """End an open message undelivered, as it was seen, and tell. Raises `Stale` and `Unavailable`."""
+        ended = self.store.end(seen.id, self.ending(step.status, step.reason), seen=seen)
+        self.tell(ended)
+        return ended
 
     def tell(self, record: Record) -> None:
         """Publish an ending and note that it is told. Raises `Unavailable`; then it stays untold."""

@@ -1,6 +1,7 @@
 """What timers do when they arrive: hop, ask for the next attempt, or end the message."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from handlers.delivery.errors import Unavailable
@@ -65,9 +66,6 @@ class Timekeeper:
         return None
 
     def _end(self, record: Record, step: End) -> None:
-        try:
-            ended = self.store.end(record.id, self.teller.ending(step.status, step.reason), seen=record)
-        except Stale:
-            # An ACK, a NACK or another timer was first.
-            return
-        self.teller.tell(ended)
+        # Stale: an ACK, a NACK or another timer was first.
+        with suppress(Stale):
+            self.teller.end(record, step)
